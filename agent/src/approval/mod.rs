@@ -1,0 +1,1 @@
+//! Stage 4: who must say yes, and how they are asked.

@@ -1,0 +1,234 @@
+//! Stage 2: who is behind a [`Connection`](crate::connection::Connection)?
+//! Facts come from the kernel, never from the caller's word.
+//!
+//! The facts are read by the attestor, a process of its own ([`attestor`]);
+//! the broker asks it through [`Attestor`].
+
+use crate::connection::ImageId;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// A fact about a process. *Not there* and *could not be read* differ: only the
+/// second makes a forbid that names the fact refuse.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fact<T> {
+    /// Read.
+    Known(T),
+    /// There is none (no unit, no terminal).
+    Absent,
+    /// It may exist; why it could not be read.
+    Unreadable(String),
+}
+
+impl<T> Fact<T> {
+    /// The value, where it is known.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Absent | Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Lower-case hex, 64 characters.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.0)
+    }
+
+    /// From 64 lower-case hex characters.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?;
+        Some(Self(bytes.try_into().ok()?))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+/// The file that a process runs, opened through `/proc/PID/exe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Executable {
+    /// Its path, only where the agent's own view of that path is the same file.
+    pub path: Option<String>,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// stat's device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Owner.
+    pub owner_uid: u32,
+    /// Permission bits with set-ID bits.
+    pub mode: u32,
+    /// Link count; 0: deleted.
+    pub links: u64,
+    /// Bytes.
+    pub size: u64,
+    /// fs-verity digest, hex with its algorithm in front (`sha256:…`), where there is one.
+    pub verity: Option<String>,
+}
+
+/// How sure the agent is of a process. Ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Assurance {
+    /// 0: only the uid is known.
+    Uid,
+    /// 1: path and digest, alive, its own bytes, challenge answered, same image since.
+    Executable,
+    /// 2: the mapped code is the hashed code.
+    Image,
+    /// 3: no process of the same uid could have tampered.
+    Isolated,
+    /// 4: fs-verity, IMA or an LSM label says so.
+    Enforced,
+}
+
+impl Assurance {
+    /// 0 to 4.
+    #[must_use]
+    pub fn level(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Why a level was not reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortfall {
+    /// The level that was missed.
+    pub level: Assurance,
+    /// In words, with the values that were seen.
+    pub reason: String,
+}
+
+/// What is known of one process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessFacts {
+    /// In the agent's pid namespace.
+    pub pid: u32,
+    /// Parent's pid, 0 at the top.
+    pub parent: u32,
+    /// Real, effective and saved uid agree on it.
+    pub uid: u32,
+    /// Effective gid.
+    pub gid: u32,
+    /// Supplementary and primary groups.
+    pub groups: Vec<u32>,
+    /// Clock ticks since boot (proc_pid_stat(5), field 22).
+    pub start_time: u64,
+    /// What it runs.
+    pub exe: Fact<Executable>,
+    /// Controlling terminal: `pts/3`.
+    pub tty: Fact<String>,
+    /// Session ID.
+    pub session: u32,
+    /// systemd unit, from a root-owned cgroup only.
+    pub unit: Fact<String>,
+    /// Container ID, from a root-owned cgroup only.
+    pub container: Fact<String>,
+    /// cgroup path, as the agent sees it.
+    pub cgroup: Fact<String>,
+    /// What was reached.
+    pub assurance: Assurance,
+    /// Why not more.
+    pub shortfalls: Vec<Shortfall>,
+}
+
+/// How the caller relates to the requester.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Via {
+    /// The caller asks for itself.
+    Direct,
+    /// The caller is a `jsi` that root installed and whose digest is known.
+    GenuineClient,
+    /// The caller is a `jsi` whose digest a user agent knows; advisory agents only.
+    EnrolledClient,
+}
+
+/// Who asks, verified. Output of this stage.
+#[derive(Clone)]
+pub struct Attestation {
+    /// Whoever sends the bytes.
+    pub caller: ProcessFacts,
+    /// On whose behalf.
+    pub requester: ProcessFacts,
+    /// The caller's ancestors, nearest first.
+    pub ancestry: Vec<ProcessFacts>,
+    /// How the two relate.
+    pub via: Via,
+    /// The lower of caller's and requester's level, after the advisory cap.
+    pub assurance: Assurance,
+    /// Why the agent is advisory; empty: it is not.
+    pub advisory: Vec<String>,
+    /// The caller's image.
+    pub caller_image: ImageId,
+    /// The requester's image; the caller's where it asks for itself.
+    pub requester_image: ImageId,
+    /// The requester; readable when it has ended.
+    pub requester_pidfd: Arc<OwnedFd>,
+}
+
+/// Why there is no attestation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AttestError {
+    /// The caller ended, became another program, or cannot be what it seems.
+    #[error("the caller could not be verified: {0}")]
+    Caller(String),
+    /// The ancestor that would be the requester cannot be one.
+    #[error("the requester is refused: {0}")]
+    Requester(String),
+    /// A limit of this uid is reached.
+    #[error("{0}")]
+    Limit(String),
+    /// The attestor does not answer; the agent is about to end.
+    #[error("the attestor does not answer")]
+    NoAttestor,
+}
+
+/// Which process a lease is to be bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Anchor {
+    /// The requester, forked copies skipped: the shell, not its subshell.
+    Requester,
+    /// The caller itself.
+    Caller,
+    /// The caller's parent, forked copies skipped.
+    Parent,
+    /// The leader of the caller's session.
+    Session,
+    /// That pid; it must have the caller's uid.
+    Pid(u32),
+}
+
+/// A process that can be waited for, and found again after the agent restarts.
+#[derive(Clone)]
+pub struct BoundProcess {
+    /// Readable when it has ended.
+    pub pidfd: Arc<OwnedFd>,
+    /// How to find it again.
+    pub identity: ProcessIdentity,
+}
+
+/// Names a process across a restart of the agent, within one boot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    /// In the agent's pid namespace.
+    pub pid: u32,
+    /// Clock ticks since boot (proc_pid_stat(5), field 22).
+    pub start_time: u64,
+    /// pidfs file handle, hex, where the kernel gives one (Linux 6.14): unique within a boot.
+    pub pidfs_handle: Option<String>,
+    /// Path of what it ran, for people.
+    pub exe: Option<String>,
+}

@@ -1,0 +1,144 @@
+//! Configuration that cannot be wrong: what the stages take.
+
+use crate::names::CredentialName;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Whom the agent serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Every uid of the host; the agent has a uid of its own.
+    Host,
+    /// One user, with that user's uid: advisory.
+    User,
+}
+
+/// The uid and gid that the agent takes, once root has started it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunAs {
+    /// Name, for messages.
+    pub user: String,
+    /// Uid; never 0.
+    pub uid: u32,
+    /// Primary gid.
+    pub gid: u32,
+}
+
+/// The agent's configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from; `None`: built-in defaults.
+    pub source: Option<PathBuf>,
+    /// Host or user.
+    pub mode: Mode,
+    /// Host mode started by root: the uid to take. `None`: stay as started.
+    pub run_as: Option<RunAs>,
+    /// The agent socket.
+    pub socket: PathBuf,
+    /// The admin socket.
+    pub admin_socket: PathBuf,
+    /// Group of the admin socket in host mode; `None`: the agent's own.
+    pub admin_gid: Option<u32>,
+    /// Cedar policies: every `*.cedar` in it.
+    pub policy_dir: PathBuf,
+    /// The embedded store.
+    pub store_dir: PathBuf,
+    /// The log.
+    pub log_dir: PathBuf,
+    /// The age identity of the store: a key file, or one encrypted by a passphrase.
+    pub identity: PathBuf,
+    /// `jsi` binaries that count as genuine clients, where root owns them.
+    pub genuine_clients: Vec<PathBuf>,
+    /// `jsi` binaries that a user agent skips when it looks for the requester.
+    pub enrolled_clients: Vec<PathBuf>,
+    /// Uids of which nothing else runs: level 3.
+    pub isolated_uids: BTreeSet<u32>,
+    /// gRPC reflection.
+    pub reflection: bool,
+    /// How long SIGTERM waits for revocations.
+    pub stop_timeout: Duration,
+    /// Lifetimes of credentials that say nothing themselves.
+    pub lifetimes: Lifetimes,
+    /// Credentials that are configured; stored secrets need no entry.
+    pub credentials: BTreeMap<CredentialName, CredentialConfig>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// TTLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Where the request names none.
+    pub default_ttl: Duration,
+    /// At most, renewals included.
+    pub max_ttl: Duration,
+}
+
+/// One configured credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialConfig {
+    /// The issuer's kind; `store` is the only one yet.
+    pub issuer: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// What it is for.
+    pub purpose: String,
+    /// Its TTLs.
+    pub lifetimes: Lifetimes,
+}
+
+/// Every limit of the agent, named and explained in this one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at once, both sockets. Each process image behind them
+    /// costs three descriptors in the attestor and one in the broker.
+    pub connections: u32,
+    /// Connections open at once for one uid, so that no uid can take them all.
+    pub connections_per_uid: u32,
+    /// Requests a second for one uid; a burst of as many again is let through.
+    pub requests_per_second: u32,
+    /// Live leases.
+    pub leases: u32,
+    /// Live leases of one uid.
+    pub leases_per_uid: u32,
+    /// Bytes of one incoming message.
+    pub message_bytes: usize,
+    /// How long a peer may take to answer the challenge.
+    pub challenge_timeout: Duration,
+    /// How long a client may leave a response unread before it is cut off.
+    pub write_timeout: Duration,
+    /// Bytes of one executable that are hashed; larger ones are not attested.
+    pub hash_bytes: u64,
+    /// How long hashing one executable may take.
+    pub hash_timeout: Duration,
+    /// Executables hashed a minute for one uid (cache hits are free).
+    pub hashes_per_minute: u32,
+    /// Bytes of all fields of one secret.
+    pub secret_bytes: usize,
+    /// Bytes of one log segment before the next is started.
+    pub segment_bytes: u64,
+    /// Longest TTL that may be asked for at all; more is a malformed request.
+    pub longest_ttl: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            connections_per_uid: 1024,
+            requests_per_second: 20_000,
+            leases: 200_000,
+            leases_per_uid: 120_000,
+            message_bytes: 64 * 1024,
+            challenge_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(30),
+            hash_bytes: 512 * 1024 * 1024,
+            hash_timeout: Duration::from_secs(10),
+            hashes_per_minute: 600,
+            secret_bytes: jsi_proto::MAX_SECRET,
+            segment_bytes: 64 * 1024 * 1024,
+            longest_ttl: Duration::from_secs(10 * 365 * 24 * 3600),
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The schema of the log, version 1. Audit and journal at once: the state of
+//! all leases is a fold over it.
+//!
+//! One line is `{"leaf":H,"rec":{…}}`; H is the lower-case hex of
+//! SHA-256(0x00 ‖ the exact bytes of `rec`) (RFC 6962, 2.1). `rec` is a
+//! [`Record`]. Fields are only ever added; a reader refuses a higher `v`.
+
+use crate::clock::{BootTime, WallTime};
+use crate::names::{LeaseId, RequestId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The schema's version.
+pub const VERSION: u32 = 1;
+
+/// One leaf.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`VERSION`].
+    pub v: u32,
+    /// 0 for the first leaf of the log, one more for each later, across segments.
+    pub seq: u64,
+    /// RFC 6962 tree head over all earlier leaves, lower-case hex.
+    pub root: String,
+    /// RFC 3339, UTC; for people.
+    pub at: String,
+    /// Milliseconds of CLOCK_BOOTTIME.
+    pub boot: BootTime,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// The agent started.
+    Started {
+        /// Its version.
+        version: String,
+        /// boot ID (random(4)); leases of another boot have ended.
+        boot_id: String,
+        /// The broker's pid.
+        pid: u32,
+        /// `host` or `user`.
+        mode: String,
+        /// Why it is advisory; empty: it is not.
+        advisory: Vec<String>,
+    },
+    /// An unterminated last line was moved aside at start (a crash in the middle of a write).
+    Recovered {
+        /// Name of the file beside the segment that holds it now.
+        moved_to: String,
+        /// Its length in bytes.
+        bytes: u64,
+    },
+    /// A lease is about to be minted at a backend. Synced before minting.
+    Intent {
+        /// In state pending.
+        lease: LeaseRecord,
+    },
+    /// A lease was granted; its first delivery follows at once. Synced before it.
+    Granted {
+        /// Active.
+        lease: LeaseRecord,
+    },
+    /// Minting failed; nothing was delivered.
+    Failed {
+        /// Which.
+        lease: LeaseId,
+        /// Why.
+        error: String,
+    },
+    /// The secret of a live lease was delivered again. Synced before it.
+    Delivered {
+        /// The request that asked.
+        request: RequestId,
+        /// Which.
+        lease: LeaseId,
+        /// How: `caller`, `environment`, `descriptor`, `file`.
+        delivery: String,
+        /// Left after this delivery.
+        uses_left: Option<u32>,
+    },
+    /// The lease's expiry moved. Synced before the answer.
+    Renewed {
+        /// Which.
+        lease: LeaseId,
+        /// Its expiry now.
+        expires: BootTime,
+        /// The same on the wall clock, for people.
+        expires_at: String,
+    },
+    /// Revocation begins.
+    Ending {
+        /// Which.
+        lease: LeaseId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// The lease is over; where its issuer can revoke, that is confirmed.
+    Ended {
+        /// Which.
+        lease: LeaseId,
+        /// Why.
+        reason: EndReason,
+        /// What became of the credential itself: `revoked`, `static: not revoked`,
+        /// `unconfirmed until …`.
+        outcome: String,
+    },
+    /// The backend refused to revoke; tried again daily.
+    Stuck {
+        /// Which.
+        lease: LeaseId,
+        /// Why.
+        reason: EndReason,
+        /// What the backend said.
+        error: String,
+    },
+    /// A request was refused.
+    Denied {
+        /// Names the decision.
+        request: RequestId,
+        /// `request`, `renew`, …
+        action: String,
+        /// What was asked for.
+        credential: String,
+        /// The narrowing.
+        scope: BTreeMap<String, String>,
+        /// Stable code (`jsi.v1.Reason` without its prefix).
+        code: String,
+        /// The whole reason, for operators.
+        reason: String,
+        /// Who asked; absent where nobody was verified.
+        who: Option<HolderRecord>,
+    },
+    /// A connection was refused before any request was served.
+    Refused {
+        /// The peer's pid.
+        pid: u32,
+        /// The peer's uid.
+        uid: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A secret was stored.
+    SecretPut {
+        /// Its name.
+        name: String,
+        /// Who answers for it.
+        owner: String,
+        /// It replaced an earlier one.
+        replaced: bool,
+        /// By whom.
+        by: HolderRecord,
+    },
+    /// A secret was removed.
+    SecretRemoved {
+        /// Its name.
+        name: String,
+        /// By whom.
+        by: HolderRecord,
+    },
+    /// An administrative act: `lock`, `unlock`, `reload`, `revoke`.
+    Admin {
+        /// Which.
+        act: String,
+        /// In words: the selector, what changed.
+        detail: String,
+        /// By whom; absent: by signal.
+        by: Option<HolderRecord>,
+    },
+    /// First record of every segment but the first: the leases that live.
+    Snapshot {
+        /// All that have not ended.
+        leases: Vec<LeaseRecord>,
+        /// boot ID in force.
+        boot_id: String,
+    },
+    /// The agent stopped in order.
+    Stopped {
+        /// `SIGTERM`, `command ended`, …
+        why: String,
+    },
+}
+
+/// Where a lease is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseState {
+    /// Recorded, nothing issued yet.
+    Pending,
+    /// Usable.
+    Active,
+    /// Being revoked.
+    Ending,
+    /// Over.
+    Ended,
+    /// Issuing failed.
+    Failed,
+    /// Revocation was refused for good.
+    Stuck,
+}
+
+/// Why a lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The holder gave it up.
+    Released,
+    /// Its time ran out.
+    Expired,
+    /// The process that it was bound to ended.
+    ProcessExited,
+    /// The connection that it was bound to closed.
+    ConnectionClosed,
+    /// An operator revoked it.
+    Revoked,
+    /// The agent stopped.
+    AgentStopping,
+    /// Its uses were spent.
+    UsesSpent,
+    /// The health check that it depended on failed.
+    HealthLost,
+    /// Its approval was withdrawn.
+    ApprovalWithdrawn,
+    /// The host booted anew.
+    Rebooted,
+}
+
+/// A lease as the log has it: everything that a restart needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// Its name.
+    pub id: LeaseId,
+    /// The request that it was granted for.
+    pub request: RequestId,
+    /// The credential.
+    pub credential: String,
+    /// The narrowing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scope: BTreeMap<String, String>,
+    /// The issuer's kind.
+    pub issuer: String,
+    /// `static` or `dynamic`.
+    pub class: String,
+    /// `exact`, `coarse` or `none`.
+    pub revocation: String,
+    /// Where it is in its life.
+    pub state: LeaseState,
+    /// When it was granted.
+    pub issued: BootTime,
+    /// The same on the wall clock.
+    pub issued_wall: WallTime,
+    /// When it ends unless renewed.
+    pub expires: BootTime,
+    /// Beyond this no renewal goes.
+    pub expires_at_most: BootTime,
+    /// TTL in milliseconds that it was granted with.
+    pub ttl_ms: u64,
+    /// It can be renewed.
+    pub renewable: bool,
+    /// What ends it besides time.
+    pub binding: BindingRecord,
+    /// The requester.
+    pub holder: HolderRecord,
+    /// Deliveries left; absent: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses_left: Option<u32>,
+    /// How it was first delivered.
+    pub delivery: String,
+    /// Nothing is kept after delivery.
+    #[serde(default)]
+    pub hold_none: bool,
+    /// What revocation needs and is not secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub handle: BTreeMap<String, String>,
+    /// SHA-256 (hex) of the sealed line in front of this one, which holds what
+    /// revocation needs and is secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
+    /// Why it is ending or ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<EndReason>,
+    /// The holder's note.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// The policies that permitted it.
+    #[serde(default)]
+    pub policies: Vec<String>,
+}
+
+/// What ends a lease besides time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "to", rename_all = "snake_case")]
+pub enum BindingRecord {
+    /// A process.
+    Process {
+        /// Its pid.
+        pid: u32,
+        /// Clock ticks since boot.
+        start_time: u64,
+        /// pidfs file handle, hex (Linux 6.14): finds it again after a restart.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pidfs: Option<String>,
+        /// What it ran, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exe: Option<String>,
+    },
+    /// A connection; ends with the agent.
+    Connection,
+    /// Nothing.
+    None,
+}
+
+/// Who asked, as it was attested.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderRecord {
+    /// Its pid.
+    pub pid: u32,
+    /// Clock ticks since boot.
+    pub start_time: u64,
+    /// Its uid.
+    pub uid: u32,
+    /// Its gid.
+    pub gid: u32,
+    /// Path of its executable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    /// SHA-256 of its executable, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// systemd unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Container ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// 0 to 4.
+    pub assurance: u8,
+    /// The calling process, where it asked for another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<u32>,
+}
