@@ -28,6 +28,14 @@ impl SecretBuf {
         self.0.len()
     }
 
+    /// The same bytes? Takes the same time wherever they differ; only the
+    /// length shows.
+    #[must_use]
+    pub fn same(&self, other: &[u8]) -> bool {
+        let differ = self.0.iter().zip(other).fold(0, |seen, (a, b)| std::hint::black_box(seen | (a ^ b)));
+        self.0.len() == other.len() && std::hint::black_box(differ) == 0
+    }
+
     /// None.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -127,5 +135,44 @@ impl Secret {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, is_default: bool) -> Field {
+        Field { name: name.to_owned(), sensitive: true, is_default, value: SecretBuf::from_slice(b"v") }
+    }
+
+    #[test]
+    fn fields_that_make_no_secret_are_refused() {
+        assert_eq!(Secret::new(vec![]).err(), Some(SecretError::Count(0)));
+        let many = (0..33).map(|n| field(&format!("f{n}"), n == 0)).collect();
+        assert_eq!(Secret::new(many).err(), Some(SecretError::Count(33)));
+        for name in ["", "A", "a b", "ä", "a.b", &"a".repeat(65)] {
+            assert!(matches!(Secret::new(vec![field(name, true)]), Err(SecretError::Name(..))), "{name:?}");
+        }
+        assert!(matches!(
+            Secret::new(vec![field("a", true), field("a", false)]),
+            Err(SecretError::Name(..))
+        ));
+        assert_eq!(Secret::new(vec![field("a", false)]).err(), Some(SecretError::Default(0)));
+        let two = Secret::new(vec![field("a", true), field("b", true)]);
+        assert_eq!(two.err(), Some(SecretError::Default(2)));
+        let mut long = field("a", true);
+        long.value = SecretBuf::new(vec![1; jsi_proto::MAX_SECRET + 1]);
+        assert!(matches!(Secret::new(vec![long]), Err(SecretError::TooLong(_))));
+    }
+
+    #[test]
+    fn comparison_sees_every_byte_and_the_length() {
+        let buf = SecretBuf::from_slice(b"secret");
+        assert!(buf.same(b"secret"));
+        for other in [&b"secreT"[..], b"Secret", b"secre", b"secrets", b""] {
+            assert!(!buf.same(other));
+        }
+        assert!(SecretBuf::from_slice(b"").same(b""));
     }
 }
