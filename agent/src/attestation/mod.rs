@@ -4,6 +4,8 @@
 //! The facts are read by the attestor, a process of its own ([`attestor`]);
 //! the broker asks it through [`Attestor`].
 
+pub mod attestor;
+
 use crate::connection::ImageId;
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -1,9 +1,38 @@
 //! The `jsi-agent` command line, one file for each subcommand.
 
+mod lifetime;
+mod serve;
+
+use crate::process;
+use std::ffi::OsString;
 use std::process::ExitCode;
+
+/// A subcommand: takes the arguments behind its name, prints its own errors.
+type Subcommand = fn(&[OsString]) -> ExitCode;
+
+/// Recognised as the very first word only; `jsi-agent -- init` runs a COMMAND
+/// called init. One line for each, its file beside this one.
+const SUBCOMMANDS: &[(&str, Subcommand)] = &[];
+
+/// The roles of the agent's own processes, which execute this binary again.
+const ROLES: process::Start = process::Start {
+    broker: |context| Ok(crate::pipeline::run(context)?),
+    attestor: crate::attestation::attestor::run,
+    launcher: process::launcher::run,
+};
 
 /// Runs the command and maps its result to an exit code, once.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if process::of_arguments(&arguments).is_some() {
+        return process::start(&arguments, ROLES);
+    }
+    let subcommand = arguments
+        .split_first()
+        .and_then(|(first, rest)| Some((SUBCOMMANDS.iter().find(|(name, _)| first == name)?.1, rest)));
+    match subcommand {
+        Some((run, rest)) => run(rest),
+        None => serve::main(&arguments),
+    }
 }

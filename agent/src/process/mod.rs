@@ -1,2 +1,33 @@
 //! The three processes, their hardening, and the system calls that no library wraps.
+//!
+//! The process that the user starts forks attestor and launcher and then
+//! becomes the broker; all three execute this same binary again, with a
+//! [`handoff::Handoff`] that names their role and what they inherit.
 #![allow(unsafe_code)]
+
+mod background;
+mod context;
+pub mod daemon;
+mod handoff;
+mod hardening;
+pub mod launcher;
+mod listen;
+mod places;
+mod readiness;
+mod role;
+mod seqpacket;
+mod separation;
+mod settings;
+pub mod sys;
+mod watch;
+
+pub use context::BrokerContext;
+pub use listen::{InheritedListeners, ListenError};
+pub use places::{PrivateDir, in_state_directory};
+pub use readiness::{Notice, Ready, notify};
+pub use role::{RoleError, Start, of_arguments, start};
+pub use seqpacket::{AsyncSeqPacket, MAX_DATAGRAM, SeqPacket};
+pub use separation::{Parts, SeparationError, separate};
+pub use settings::Settings;
+pub use watch::ended;
+pub use background::{Background, BackgroundError};
