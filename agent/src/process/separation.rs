@@ -54,7 +54,18 @@ pub enum SeparationError {
 ///
 /// # Errors
 /// Returns only when that failed; companions that were started end by themselves.
-pub fn separate(parts: Parts) -> Result<Infallible, SeparationError> {
+pub fn separate(mut parts: Parts) -> Result<Infallible, SeparationError> {
+    let error = match try_separate(&parts) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    if let Some(dir) = parts.private_dir.take() {
+        dir.remove();
+    }
+    Err(error)
+}
+
+fn try_separate(parts: &Parts) -> Result<Infallible, SeparationError> {
     // Not before: a caller that goes on to COMMAND must not feel any of this.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     signal::forget_inherited()?;
@@ -63,8 +74,8 @@ pub fn separate(parts: Parts) -> Result<Infallible, SeparationError> {
     if let (Some(user), true) = (&config.run_as, geteuid().is_root()) {
         places::prepare_as_root(config, user)?;
     }
-    let (attestor, attestor_link) = companion(Role::Attestor, &parts)?;
-    let (launcher, launcher_link) = companion(Role::Launcher, &parts)?;
+    let (attestor, attestor_link) = companion(Role::Attestor, parts)?;
+    let (launcher, launcher_link) = companion(Role::Launcher, parts)?;
     let attestor_pidfd = pidfd::open(attestor.as_raw().unsigned_abs())?;
     let launcher_pidfd = pidfd::open(launcher.as_raw().unsigned_abs())?;
 

@@ -50,7 +50,8 @@ impl AsyncSeqPacket {
     /// # Errors
     /// When it cannot be registered with the runtime.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self(AsyncFd::new(fd)?))
+        // SAFETY: an `OwnedFd` stays open, and the same, until the `AsyncFd` drops it.
+        Ok(Self(unsafe { AsyncFd::register(fd) }?))
     }
 
     /// See [`SeqPacket::send`].

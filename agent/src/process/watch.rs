@@ -10,6 +10,8 @@ use tokio::io::unix::AsyncFd;
 /// # Errors
 /// When it cannot be watched: treat it as ended.
 pub async fn ended(pidfd: OwnedFd) -> io::Result<()> {
-    AsyncFd::with_interest(pidfd, Interest::READABLE)?.readable().await?.retain_ready();
+    // SAFETY: an `OwnedFd` stays open, and the same, until the `AsyncFd` drops it.
+    let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
+    pidfd.readable().await?.retain_ready();
     Ok(())
 }

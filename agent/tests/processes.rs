@@ -1,0 +1,477 @@
+//! Real processes: how the agent's three start, what they give up, what
+//! COMMAND feels of it (nothing), and that they end together.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const AGENT: &str = env!("CARGO_BIN_EXE_jsi-agent");
+const ROLES: [&str; 3] = ["jsi-agent", "jsi-attestor", "jsi-launcher"];
+
+/// A home of its own, whose path marks every process that belongs to it.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        let home = Self(tempfile::Builder::new().prefix("jsi-proc-").tempdir().unwrap());
+        fs::create_dir(home.path().join("run")).unwrap();
+        home
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path().join("agent.sock")
+    }
+
+    fn agent(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(AGENT);
+        command.env("HOME", self.path()).env("XDG_RUNTIME_DIR", self.path().join("run"));
+        command.env("SHELL", "/bin/sh").env_remove("JSI_AGENT_PID").env_remove("JSI_AUTH_SOCK");
+        command.arg("-a").arg(self.socket()).args(arguments);
+        command
+    }
+
+    /// Live processes whose command line names this home, zombies excluded.
+    fn processes(&self) -> Vec<i32> {
+        let mark = self.path().to_str().unwrap();
+        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            entry.unwrap().file_name().to_str()?.parse::<i32>().ok()
+        });
+        pids.filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(mark)
+        })
+        .collect()
+    }
+
+    /// The process of that role, once it has taken its name.
+    fn role(&self, name: &str) -> i32 {
+        let begin = Instant::now();
+        loop {
+            let mut found = self.processes();
+            found.retain(|pid| comm(*pid) == name && argument(*pid).starts_with('@'));
+            // The name comes early among what a role gives up first.
+            if let [pid] = found[..]
+                && status(pid, "SigCgt") != "0000000000000000"
+                && (name == "jsi-agent" || begin.elapsed() > Duration::from_millis(50))
+            {
+                return pid;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(10), "{name}: {found:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// None of its processes is left, and none as a zombie of ours. Prints how long that took.
+    fn assert_empty(&self, what: &str) {
+        let begin = Instant::now();
+        while !self.processes().is_empty() {
+            let left: Vec<_> = self.processes().iter().map(|p| (*p, comm(*p), argument(*p))).collect();
+            assert!(begin.elapsed() < Duration::from_secs(10), "{what}: left behind: {left:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        println!("{what}: all gone after {:?}", begin.elapsed());
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+fn comm(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+fn argument(pid: i32) -> String {
+    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split('\0').nth(1).unwrap_or_default().to_owned()
+}
+
+fn status(pid: i32, key: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}:"))).unwrap();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn text(output: &Output) -> (String, String) {
+    let own = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (own(&output.stdout), own(&output.stderr))
+}
+
+fn started(home: &Home, arguments: &[&str]) -> String {
+    let output = home.agent(arguments).output().unwrap();
+    let (stdout, stderr) = text(&output);
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stderr, "");
+    stdout
+}
+
+fn wait_for(mut child: Child) -> std::process::ExitStatus {
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "does not end");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_background_agent_prints_shell_lines_and_k_ends_it() {
+    let home = Home::new();
+    let lines = started(&home, &[]);
+    let broker = home.role("jsi-agent");
+    let socket = home.socket();
+    assert_eq!(
+        lines,
+        format!(
+            "JSI_AUTH_SOCK={0}; export JSI_AUTH_SOCK;\nJSI_AGENT_PID={broker}; export JSI_AGENT_PID;\n\
+             echo Agent pid {broker};\n",
+            socket.display()
+        )
+    );
+    let mut end = Command::new(AGENT);
+    let output = end.arg("-k").env("SHELL", "/bin/sh").env("JSI_AGENT_PID", broker.to_string()).output().unwrap();
+    let (stdout, stderr) = text(&output);
+    assert_eq!(stderr, "");
+    assert_eq!(
+        stdout,
+        format!("unset JSI_AUTH_SOCK;\nunset JSI_AGENT_PID;\necho Agent pid {broker} killed;\n")
+    );
+    home.assert_empty("-k");
+}
+
+#[test]
+fn the_three_have_given_up_what_they_do_not_need() {
+    let home = Home::new();
+    started(&home, &[]);
+    for name in ROLES {
+        let pid = home.role(name);
+        assert_eq!(status(pid, "NoNewPrivs"), if name == "jsi-launcher" { "0" } else { "1" }, "{name}");
+        for set in ["CapInh", "CapAmb"] {
+            assert_eq!(status(pid, set), "0000000000000000", "{name} {set}");
+        }
+        let kept = u64::from_str_radix(&status(pid, "CapPrm"), 16).unwrap();
+        // CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE, CAP_DAC_READ_SEARCH
+        let root = nix::unistd::geteuid().is_root() && name == "jsi-attestor";
+        assert_eq!(kept, if root { 1 << 19 | 1 << 40 | 1 << 2 } else { 0 }, "{name}");
+        assert_eq!(status(pid, "CapEff"), status(pid, "CapPrm"), "{name}");
+        assert_eq!(status(pid, "Umask"), "0077", "{name}");
+        assert_eq!(status(pid, "CoreDumping"), "0");
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits"));
+        if let Ok(limits) = limits {
+            let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+            assert_eq!(core.split_whitespace().nth(4), Some("0"), "{name}");
+        }
+        // A non-dumpable process's files belong to root (proc(5)).
+        if !nix::unistd::geteuid().is_root() {
+            assert!(fs::read_link(format!("/proc/{pid}/exe")).is_err(), "{name}");
+        }
+        let ignored = u64::from_str_radix(&status(pid, "SigIgn"), 16).unwrap() & 0x7FFF_FFFF;
+        assert_eq!(ignored, 1 << 12, "{name}"); // SIGPIPE
+    }
+}
+
+#[test]
+fn no_descriptor_reaches_a_process_that_it_is_not_meant_for() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // /proc/PID/fd of a non-dumpable process
+    }
+    let home = Home::new();
+    // The starter holds descriptors that are not close-on-exec.
+    let mut shell = Command::new("sh");
+    let script = "exec 7</dev/zero 8</dev/zero; exec \"$0\" -a \"$1\"";
+    shell.env("HOME", home.path()).args(["-c", script, AGENT]).arg(home.socket());
+    assert!(shell.output().unwrap().status.success());
+    for name in ROLES {
+        let pid = home.role(name);
+        let mut open: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
+            .map(|path| path.to_str().unwrap().split(':').next().unwrap().to_owned())
+            .collect();
+        open.retain(|kind| kind != "/dev/null");
+        let sockets = open.iter().filter(|kind| *kind == "socket").count();
+        match name {
+            "jsi-agent" => assert!(!open.iter().any(|kind| kind == "/dev/zero" || kind == "pipe"), "{open:?}"),
+            _ => assert_eq!((sockets, open.len()), (1, 1), "{name}: {open:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_command_feels_nothing_of_the_agent() {
+    let home = Home::new();
+    let script = "tr '\\0' '\\n' </proc/self/environ; echo --; ls /proc/self/fd; echo --; \
+                  grep -E '^(Umask|Cap|NoNewPrivs|Seccomp|Sig(Blk|Ign|Cgt)|Uid|Gid|Groups)' /proc/self/status; \
+                  cut -d' ' -f5-8 /proc/$$/stat; cat /proc/$$/limits /proc/$$/oom_score_adj; \
+                  stat -c %u /proc/$$/mem; pwd; exit 7";
+    let run = |command: &mut Command| {
+        command.current_dir("/usr").env("ODD", "a=b").stdin(Stdio::null());
+        // SAFETY: the call is safe between fork and exec. Its own session, so
+        // that both runs have none of ours.
+        unsafe { command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?)) };
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(7), "{}", text(&output).1);
+        text(&output).0
+    };
+    let with = run(home.agent(&["sh", "-c", script]).arg("x"));
+    home.assert_empty("COMMAND ended");
+    let mut bare = Command::new("sh");
+    bare.env("HOME", home.path()).env("XDG_RUNTIME_DIR", home.path().join("run")).env("SHELL", "/bin/sh");
+    let without = run(bare.args(["-c", script, "x"]));
+    let mut more = Vec::new();
+    let numbers = |line: &str| line.split(' ').all(|w| w.parse::<i64>().is_ok()) && line.contains(' ');
+    let keep = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !numbers(line)).map(str::to_owned).collect()
+    };
+    let (with, without) = (keep(&with), keep(&without));
+    for line in &with {
+        if !without.contains(line) {
+            more.push(line.split('=').next().unwrap().to_owned());
+        }
+    }
+    more.sort();
+    assert_eq!(more, ["JSI_AGENT_PID", "JSI_AUTH_SOCK"]);
+    assert!(without.iter().all(|line| with.contains(line)), "{without:#?}\n{with:#?}");
+    assert_eq!(with.len(), without.len() + 2);
+}
+
+#[test]
+fn a_command_leads_its_own_process_group_and_has_no_child_that_it_did_not_start() {
+    let home = Home::new();
+    let child = home.agent(&["sleep", "60"]).process_group(0).spawn().unwrap();
+    let pid = child.id().cast_signed();
+    let begin = Instant::now();
+    while comm(pid) != "sleep" {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap(), "");
+    let broker = home.role("jsi-agent");
+    assert_ne!(nix::unistd::getsid(Some(Pid::from_raw(broker))), nix::unistd::getsid(Some(Pid::from_raw(pid))));
+    // The terminal's Ctrl-C reaches the command alone.
+    killpg(Pid::from_raw(pid), Signal::SIGINT).unwrap();
+    assert_eq!(wait_for(child).signal(), Some(Signal::SIGINT as i32));
+    home.assert_empty("COMMAND killed");
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_leaves_no_agent() {
+    let home = Home::new();
+    let output = home.agent(&["jsi-no-such-command"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(127));
+    assert!(text(&output).1.contains("jsi-no-such-command"), "{:?}", text(&output));
+    let output = home.agent(&["/etc/passwd"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(126));
+    home.assert_empty("no COMMAND");
+}
+
+#[test]
+fn the_death_of_one_ends_all() {
+    for name in ROLES {
+        for signal in [Signal::SIGKILL, Signal::SIGABRT] {
+            let home = Home::new();
+            started(&home, &[]);
+            kill(Pid::from_raw(home.role(name)), signal).unwrap();
+            home.assert_empty(&format!("{name} {signal}"));
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_of_the_start_leaves_nothing() {
+    // Each round kills one process of the start a little later than the last.
+    for round in 0..120_u64 {
+        let home = Home::new();
+        let arguments: &[&str] = if round % 2 == 0 { &[] } else { &["sleep", "0"] };
+        let mut child = home.agent(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(round * 250));
+        let mut pids = home.processes();
+        pids.sort_unstable();
+        let starter = child.id().cast_signed();
+        pids.retain(|pid| *pid != starter);
+        let victim = pids.get(usize::try_from(round / 2).unwrap() % pids.len().max(1)).copied();
+        if let Some(victim) = victim {
+            let _ = kill(Pid::from_raw(victim), Signal::SIGKILL);
+        }
+        let mut out = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        wait_for(child);
+        if victim.is_none() && arguments.is_empty() {
+            for pid in home.processes() {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+        }
+        home.assert_empty(&format!("round {round}"));
+    }
+}
+
+#[test]
+fn a_start_that_is_interrupted_leaves_no_agent() {
+    for round in 0..40_u64 {
+        let home = Home::new();
+        let mut child = home.agent(&["sleep", "60"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(round * 700));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        home.assert_empty(&format!("starter killed, round {round}"));
+    }
+}
+
+#[test]
+fn an_agent_that_cannot_begin_says_so_and_is_not_announced() {
+    let home = Home::new();
+    fs::write(home.path().join(".local"), "in the way").unwrap();
+    for arguments in [&[][..], &["-D"], &["true"]] {
+        let output = home.agent(arguments).output().unwrap();
+        let (stdout, stderr) = text(&output);
+        assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{arguments:?}");
+        assert!(stderr.starts_with("jsi-agent: cannot make the directory"), "{stderr}");
+        home.assert_empty("failed start");
+    }
+}
+
+#[test]
+fn without_a_runtime_directory_the_socket_lies_in_a_private_one_that_goes_with_the_agent() {
+    let home = Home::new();
+    let mut command = Command::new(AGENT);
+    command.args(["--config"]).arg(home.path().join("agent.toml"));
+    fs::write(home.path().join("agent.toml"), "").unwrap();
+    command.env("HOME", home.path()).env_remove("XDG_RUNTIME_DIR").env("SHELL", "/bin/csh");
+    let (lines, stderr) = text(&command.output().unwrap());
+    let socket = lines.strip_prefix("setenv JSI_AUTH_SOCK ").expect(&stderr).split(';').next().unwrap();
+    let dir = Path::new(socket).parent().unwrap();
+    assert!(dir.starts_with("/tmp") && dir.is_dir(), "{dir:?}");
+    kill(Pid::from_raw(home.role("jsi-agent")), Signal::SIGTERM).unwrap();
+    home.assert_empty("SIGTERM");
+    assert!(!dir.exists());
+}
+
+#[test]
+fn k_does_not_end_what_is_no_agent() {
+    let mut sleep = Command::new("sleep").arg("60").spawn().unwrap();
+    let mut named = Command::new("sleep");
+    let mut named = named.arg0("jsi-agent").arg("60").spawn().unwrap();
+    for pid in [sleep.id().to_string(), named.id().to_string(), "1".into(), "-1".into(), "x".into(), "0".into()] {
+        let output = Command::new(AGENT).arg("-k").env("JSI_AGENT_PID", &pid).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{pid}");
+        assert_eq!(text(&output).0, "");
+    }
+    assert!(sleep.try_wait().unwrap().is_none() && named.try_wait().unwrap().is_none());
+    for mut child in [sleep, named] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_foreground_agent_keeps_its_pid_and_outlives_no_group_signal_in_parts() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let home = Home::new();
+        let mut child = home.agent(&["-D"]).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = [0; 14];
+        child.stdout.as_mut().unwrap().read_exact(&mut lines).unwrap();
+        assert_eq!(&lines, b"JSI_AUTH_SOCK=");
+        let pid = child.id().cast_signed();
+        assert_eq!(home.role("jsi-agent"), pid);
+        killpg(Pid::from_raw(pid), signal).unwrap();
+        assert_eq!(wait_for(child).code(), Some(0), "{signal}");
+        home.assert_empty("foreground");
+    }
+}
+
+#[test]
+fn a_service_manager_hands_over_a_socket_and_learns_of_readiness() {
+    let home = Home::new();
+    let activated = home.path().join("activated.sock");
+    let listener = UnixListener::bind(&activated).unwrap();
+    let notify = UnixDatagram::bind(home.path().join("notify")).unwrap();
+    notify.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" -t 1h";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, AGENT]).env("HOME", home.path()).stdin(std::os::fd::OwnedFd::from(listener));
+    shell.env("NOTIFY_SOCKET", home.path().join("notify"));
+    let child = shell.spawn().unwrap();
+    let mut message = [0; 128];
+    let n = notify.recv(&mut message).unwrap();
+    let message = std::str::from_utf8(&message[..n]).unwrap();
+    assert_eq!(message, format!("READY=1\nMAINPID={}", child.id()));
+    let broker = home.role("jsi-agent");
+    assert_eq!(broker, child.id().cast_signed());
+    if let Ok(environment) = fs::read_to_string(format!("/proc/{broker}/environ")) {
+        assert!(!environment.contains("LISTEN_"));
+        let attestor = fs::read_to_string(format!("/proc/{}/environ", home.role("jsi-attestor"))).unwrap();
+        assert!(!attestor.contains("NOTIFY_SOCKET"));
+    }
+    kill(Pid::from_raw(broker), Signal::SIGTERM).unwrap();
+    assert_eq!(wait_for(child).code(), Some(0));
+    home.assert_empty("activated");
+}
+
+#[test]
+fn a_host_agent_that_root_starts_takes_its_own_uid_and_only_the_attestor_may_look() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let home = Home::new();
+    fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = home.path().join("agent.toml");
+    let dir = home.path().display();
+    let toml = format!(
+        "[agent]\nmode = \"host\"\nuser = \"nobody\"\nsocket = \"{dir}/s/agent.sock\"\n\
+         admin_socket = \"{dir}/s/admin.sock\"\nstore_dir = \"{dir}/var/store\"\nlog_dir = \"{dir}/var/log\"\n"
+    );
+    fs::write(&config, toml).unwrap();
+    fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let mut command = Command::new(AGENT);
+    command.arg("--config").arg(&config).env("SHELL", "/bin/sh");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{:?}", text(&output));
+    for name in ROLES {
+        let pid = home.role(name);
+        assert_eq!(status(pid, "Uid"), "65534 65534 65534 65534", "{name}");
+        let gid = status(pid, "Gid");
+        assert!(!gid.split(' ').any(|gid| gid == "0"), "{name}: {gid}");
+        assert!(!status(pid, "Groups").split(' ').any(|gid| gid == "0"), "{name}");
+        let kept = u64::from_str_radix(&status(pid, "CapEff"), 16).unwrap();
+        assert_eq!(kept, if name == "jsi-attestor" { 1 << 19 | 1 << 40 | 1 << 2 } else { 0 }, "{name}");
+        assert_eq!(status(pid, "CapPrm"), status(pid, "CapEff"), "{name}");
+        assert_eq!(status(pid, "CapAmb"), "0000000000000000", "{name}");
+        if name != "jsi-launcher" {
+            assert_eq!(status(pid, "CapBnd"), status(pid, "CapEff"), "{name}");
+        }
+    }
+    for (place, mode) in [("s", 0o755), ("var", 0o700), ("var/store", 0o700), ("var/log", 0o700)] {
+        let meta = fs::metadata(home.path().join(place)).unwrap();
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!((meta.uid(), meta.mode() & 0o777), (65534, mode), "{place}");
+    }
+    kill(Pid::from_raw(home.role("jsi-agent")), Signal::SIGTERM).unwrap();
+    home.assert_empty("host");
+}
+
+#[test]
+fn a_role_is_not_for_hands() {
+    for arguments in [&["@broker"][..], &["@attestor", "{}"], &["@launcher", "x"]] {
+        let output = Command::new(AGENT).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output).1.contains("without @"), "{:?}", text(&output));
+    }
+}
