@@ -4,9 +4,23 @@
 //! This stage knows nothing of /proc: what must be read there at accept is
 //! asked of a [`Witness`], which the attestation stage provides.
 
+mod accept;
+mod challenge;
+mod framing;
+mod limits;
+mod listener;
+mod peer;
 mod session;
+mod state;
+#[cfg(test)]
+mod tests;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+pub use accept::accept_loop;
+pub use limits::AcceptLimits;
+pub use listener::{BindError, BoundSocket, SocketFile, bind, inherited};
+pub use session::Session;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -58,6 +72,10 @@ pub enum Refusal {
 /// Boxed future of a [`Witness`].
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;
 
+/// Told of each peer that is refused, once, for the log. `Peer::pid` is 0 for
+/// one that has no pid here.
+pub type Refused = Arc<dyn Fn(Peer, &Refusal) + Send + Sync>;
+
 /// What the connection stage asks about a peer at accept.
 pub trait Witness: Send + Sync + 'static {
     /// Notes the exec generation of the process behind `pidfd` and holds its
@@ -80,14 +98,18 @@ pub struct Connection {
     pub peer: Peer,
     /// That process; readable when it has ended.
     pub pidfd: Arc<OwnedFd>,
-    /// Its image at accept, held by the attestor.
+    /// Its image at accept, held by the attestor; without meaning where
+    /// [`Connection::answered`] refuses.
     pub image: ImageId,
-    session: Arc<session::State>,
-    witness: Arc<dyn Witness>,
+    session: Arc<state::State>,
+    /// `None` where no image was opened: the connection was refused before.
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Connection {
-    /// Waits until the peer has answered the challenge in its own bytes.
+    /// Waits until the peer has answered the challenge in its own bytes. To be
+    /// asked before anything is served, and again before a secret is delivered:
+    /// a connection can be refused at any time.
     ///
     /// # Errors
     /// The connection was refused, or no answer came in time.
@@ -101,6 +123,12 @@ impl Connection {
         self.session.close_soon();
     }
 
+    /// Whether the process that connected has ended (a zombie has).
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        crate::process::peer::has_ended(self.pidfd.as_fd())
+    }
+
     /// Resolves when the connection has closed.
     pub async fn closed(&self) {
         self.session.closed().await;
@@ -109,6 +137,8 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.witness.forget(self.image);
+        if let Some(witness) = &self.witness {
+            witness.forget(self.image);
+        }
     }
 }

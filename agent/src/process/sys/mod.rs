@@ -2,5 +2,6 @@
 
 pub mod fds;
 pub mod fork;
+pub mod peer;
 pub mod pidfd;
 pub mod signal;

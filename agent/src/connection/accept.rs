@@ -1,0 +1,220 @@
+//! The accept loop: sockets become sessions, beside each other, so that one
+//! slow peer or attestor holds up nobody else.
+
+use super::limits::{AcceptLimits, Slot};
+use super::state::State;
+use super::{Channel, Connection, ImageId, Peer, Refusal, Refused, Session, Witness, peer};
+use crate::process::peer::{name_senders, names_senders};
+use nix::errno::Errno;
+use nix::sys::socket::{SockFlag, accept4};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Sessions that wait for the server to take them.
+const READY: usize = 64;
+/// How long accepting rests when the kernel has no descriptor or no memory for it.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Numbers connections of both sockets.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Accepts on `listener` for as long as the stream lives, for tonic's
+/// `serve_with_incoming`. An item is an error only when the listener cannot be
+/// used at all. To be called inside tokio.
+///
+/// Each refused peer is told to `refused`, once. A peer over the limits is
+/// accepted for one answer, which [`Connection::answered`] turns into its
+/// refusal; too many of those are just closed.
+pub fn accept_loop(
+    listener: StdListener,
+    channel: Channel,
+    witness: Arc<dyn Witness>,
+    limits: Arc<AcceptLimits>,
+    refused: Refused,
+) -> impl Stream<Item = io::Result<Session>> + Send + 'static {
+    let (sessions, stream) = mpsc::channel(READY);
+    let door = Door { channel, witness, limits, refused, sessions };
+    tokio::spawn(async move {
+        if let Err(error) = door.run(listener).await {
+            let _ = door.sessions.send(Err(error)).await;
+        }
+    });
+    ReceiverStream::new(stream)
+}
+
+#[derive(Clone)]
+struct Door {
+    channel: Channel,
+    witness: Arc<dyn Witness>,
+    limits: Arc<AcceptLimits>,
+    refused: Refused,
+    sessions: mpsc::Sender<io::Result<Session>>,
+}
+
+impl Door {
+    async fn run(&self, listener: StdListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        let mut spare = Spare::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.sessions.closed() => return Ok(()),
+            };
+            match accepted {
+                Ok((stream, _)) => self.greet(stream),
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EMFILE | Errno::ENFILE) => {
+                        spare.turn_away(&listener);
+                        sleep(PAUSE).await;
+                    }
+                    Some(Errno::ENOMEM | Errno::ENOBUFS) => sleep(PAUSE).await,
+                    Some(Errno::ECONNABORTED | Errno::EINTR | Errno::EPERM) => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// What needs no waiting; the rest in a task of its own, which the limits bound.
+    fn greet(&self, stream: UnixStream) {
+        let deadline = Instant::now() + self.limits.challenge_timeout;
+        let nobody = Peer { pid: 0, uid: u32::MAX, gid: u32::MAX };
+        let peer = match peer::name(&stream) {
+            Ok(peer) => peer,
+            Err(refusal) => return (self.refused)(nobody, &refusal),
+        };
+        let pidfd = match peer::hold(&stream, peer).and_then(|pidfd| {
+            watch_senders(&stream)?;
+            Ok(Arc::new(pidfd))
+        }) {
+            Ok(pidfd) => pidfd,
+            Err(refusal) => return (self.refused)(peer, &refusal),
+        };
+        let guest = Guest { stream, peer, pidfd, deadline };
+        match self.limits.take(peer.uid) {
+            Ok(slot) => {
+                let door = self.clone();
+                tokio::spawn(async move { door.admit(guest, slot).await });
+            }
+            Err(refusal) => {
+                if let Some(session) = self.turn_down(guest, refusal) {
+                    // Where the server is behind, this one is closed instead.
+                    let _ = self.sessions.try_send(Ok(session));
+                }
+            }
+        }
+    }
+
+    /// Has the witness look at the peer, and hands the session over.
+    async fn admit(&self, guest: Guest, slot: Slot) {
+        let image = timeout_at(guest.deadline, async {
+            self.witness.open(guest.peer, guest.pidfd.as_fd()).await
+        });
+        let image = image.await.unwrap_or(Err(Refusal::NoAttestor));
+        let session = match image {
+            Ok(image) => self.session(guest, Ok(image), slot),
+            Err(refusal) => {
+                drop(slot);
+                self.turn_down(guest, refusal)
+            }
+        };
+        if let Some(session) = session {
+            // The server is gone if this fails, and so is the session.
+            let _ = self.sessions.send(Ok(session)).await;
+        }
+    }
+
+    /// A session that only says why it is refused; `None`: closed without a word.
+    fn turn_down(&self, guest: Guest, refusal: Refusal) -> Option<Session> {
+        if matches!(refusal, Refusal::NoPid | Refusal::Gone) {
+            (self.refused)(guest.peer, &refusal);
+            return None;
+        }
+        let Some(slot) = self.limits.take_reserve(guest.peer.uid) else {
+            (self.refused)(guest.peer, &refusal);
+            return None;
+        };
+        self.session(guest, Err(refusal), slot)
+    }
+
+    fn session(
+        &self,
+        guest: Guest,
+        image: Result<ImageId, Refusal>,
+        slot: Slot,
+    ) -> Option<Session> {
+        let Guest { stream, peer, pidfd, deadline } = guest;
+        let state = State::new(peer, deadline, Arc::clone(&self.refused));
+        let (image, witness) = match image {
+            Ok(image) => (image, Some(Arc::clone(&self.witness))),
+            Err(refusal) => {
+                state.refuse(refusal);
+                (ImageId(0), None)
+            }
+        };
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let session = Arc::new(state);
+        let connection =
+            Connection { id, channel: self.channel, peer, pidfd, image, session, witness };
+        let timeout = self.limits.write_timeout;
+        let made = Session::new(stream, Arc::new(connection), deadline, timeout, slot);
+        made.inspect_err(|error| {
+            let text = format!("the challenge cannot be made: {error}");
+            (self.refused)(peer, &Refusal::Unverified(text));
+        })
+        .ok()
+    }
+}
+
+/// An accepted socket that is not a session yet.
+struct Guest {
+    stream: UnixStream,
+    peer: Peer,
+    pidfd: Arc<OwnedFd>,
+    deadline: Instant,
+}
+
+/// Sees to it that senders are named. The socket inherits that at connect, so
+/// one that connected to an inherited listener before it was set lacks it.
+fn watch_senders(stream: &UnixStream) -> Result<(), Refusal> {
+    let set = match names_senders(stream) {
+        Ok(true) => Ok(()),
+        Ok(false) => name_senders(stream),
+        Err(error) => Err(error),
+    };
+    set.map_err(|error| Refusal::Unverified(format!("the kernel names no senders: {error}")))
+}
+
+/// A descriptor kept back, so that a peer can be turned away when there is no
+/// other: it would wait in the backlog for ever otherwise, and wake the loop.
+struct Spare(Option<File>);
+
+impl Spare {
+    fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    fn turn_away(&mut self, listener: &UnixListener) {
+        self.0 = None;
+        if let Ok(fd) = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            close(fd);
+        }
+        *self = Self::new();
+    }
+}
+
+fn close(fd: i32) {
+    // A descriptor that cannot be closed was none.
+    let _ = nix::unistd::close(fd);
+}
