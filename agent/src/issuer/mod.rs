@@ -1,9 +1,13 @@
 //! Stage 5: what mints, renews and revokes. One trait, one file or folder for
 //! each issuer.
 
+#[cfg(test)]
+pub(crate) mod fakes;
+mod sealing;
+mod store;
 
-
-
+pub use sealing::{AtRest, Sealing, SealingError};
+pub use store::{SecretSource, SourceError, StoreIssuer};
 
 use crate::clock::Moment;
 use crate::memory::{Secret, SecretBuf};
@@ -12,6 +16,7 @@ use crate::policy::Permit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Whether a credential was minted for its lease.
@@ -87,6 +92,9 @@ pub struct Order<'a> {
 pub struct Issued {
     /// The material.
     pub secret: Secret,
+    /// The same, shielded, where the issuer shares it among the leases on one
+    /// stored secret; `None`: the lease stage seals a copy of its own.
+    pub at_rest: Option<Arc<dyn AtRest>>,
     /// What revocation needs.
     pub handle: RevocationHandle,
     /// How long the backend lets it live; `None`: as long as the lease.
@@ -137,7 +145,11 @@ pub trait Issuer: Send + Sync + 'static {
     /// class static; others answer [`IssuerError::Refused`].
     fn reopen<'a>(&'a self, credential: &'a CredentialName) -> IssuerFuture<'a, Secret>;
     /// Lengthens what was issued to `ttl` from now. Returns what the backend granted.
-    fn renew<'a>(&'a self, handle: &'a RevocationHandle, ttl: Duration) -> IssuerFuture<'a, Duration>;
+    fn renew<'a>(
+        &'a self,
+        handle: &'a RevocationHandle,
+        ttl: Duration,
+    ) -> IssuerFuture<'a, Duration>;
     /// Ends what was issued. Ending what has ended is no error.
     fn revoke<'a>(&'a self, handle: &'a RevocationHandle) -> IssuerFuture<'a, ()>;
 }

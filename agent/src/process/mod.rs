@@ -31,4 +31,6 @@ pub use separation::{Parts, SeparationError, separate};
 pub use seqpacket::{AsyncSeqPacket, MAX_DATAGRAM, SeqPacket};
 pub use settings::Settings;
 pub use sys::peer;
+pub use sys::readable::readable;
+pub use sys::timer::BootTimer;
 pub use watch::ended;

@@ -4,4 +4,6 @@ pub mod fds;
 pub mod fork;
 pub mod peer;
 pub mod pidfd;
+pub(super) mod readable;
 pub mod signal;
+pub(super) mod timer;
