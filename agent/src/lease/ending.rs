@@ -42,19 +42,23 @@ impl Engine {
     /// No descriptor is left.
     pub fn start(self: &Arc<Self>) -> io::Result<()> {
         let timer = BootTimer::new()?;
+        let earlier = Arc::clone(&self.earlier);
         let engine = Arc::downgrade(self);
         tokio::spawn(async move {
             loop {
-                let Some(strong) = engine.upgrade() else { return };
-                strong.tick();
-                let set = timer.set(strong.first_deadline());
-                // Without its timer the agent cannot keep a promise: look often.
-                let nap =
-                    if set.is_ok() { Duration::from_secs(60) } else { Duration::from_secs(1) };
-                let earlier = strong.earlier.notified();
+                // Not held while waiting, so that the engine can be dropped.
+                let set = match engine.upgrade() {
+                    Some(engine) => {
+                        engine.tick();
+                        timer.set(engine.first_deadline())
+                    }
+                    None => return,
+                };
+                // A timer that cannot be set must not keep a lease alive: look often.
+                let nap = Duration::from_secs(if set.is_ok() { 60 } else { 1 });
                 tokio::select! {
                     _ = timer.fired(), if set.is_ok() => {}
-                    () = earlier => {}
+                    () = earlier.notified() => {}
                     () = tokio::time::sleep(nap) => {}
                 }
             }

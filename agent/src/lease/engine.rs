@@ -48,7 +48,7 @@ pub struct Engine {
     pub(super) issuers: Issuers,
     pub(super) changes: broadcast::Sender<Change>,
     /// The first deadline has changed.
-    pub(super) earlier: Notify,
+    pub(super) earlier: Arc<Notify>,
     /// A revocation has come to an end.
     pub(super) settled: Notify,
     locked: AtomicBool,
@@ -67,7 +67,7 @@ impl Engine {
             sealing,
             issuers,
             changes: broadcast::Sender::new(WATCH_BACKLOG),
-            earlier: Notify::new(),
+            earlier: Arc::new(Notify::new()),
             settled: Notify::new(),
             locked: AtomicBool::new(false),
             table: Mutex::new(Table::new(ceilings)),

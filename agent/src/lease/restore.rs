@@ -13,6 +13,7 @@ use crate::issuer::{Class, EarlyRevocation};
 use crate::log::{BindingRecord, EndReason, LeaseRecord, LeaseState};
 use crate::memory::SecretBuf;
 use crate::names::CredentialName;
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ impl Engine {
         unseal: &(dyn Fn(&LeaseRecord) -> Option<SecretBuf> + Sync),
     ) -> Restored {
         let mut count = Restored::default();
+        let mut known: HashMap<ProcessIdentity, Option<BoundProcess>> = HashMap::new();
         let same_boot = recorded_boot == Some(boot);
         for record in leases {
             if matches!(record.state, LeaseState::Ended | LeaseState::Failed) {
@@ -58,17 +60,25 @@ impl Engine {
                 (BindingRecord::Process { pid, start_time, pidfs, exe }, LeaseState::Active)
                     if same_boot =>
                 {
-                    find(ProcessIdentity {
+                    let identity = ProcessIdentity {
                         pid: *pid,
                         start_time: *start_time,
                         pidfs_handle: pidfs.clone(),
                         exe: exe.clone(),
-                    })
-                    .await
+                    };
+                    // One search for each process, not for each lease.
+                    match known.get(&identity) {
+                        Some(found) => found.clone(),
+                        None => {
+                            let found = find(identity.clone()).await;
+                            known.insert(identity, found.clone());
+                            found
+                        }
+                    }
                 }
                 _ => None,
             };
-            let sealed = record.sealed.as_ref().and_then(|_| unseal(&record));
+            let sealed = record.sealed.is_some().then(|| unseal(&record)).flatten();
             match self.restore_one(record, same_boot, found, sealed) {
                 Some(true) => count.alive += 1,
                 Some(false) => count.ended += 1,
