@@ -1,0 +1,71 @@
+//! Why the store refuses.
+
+use crate::names::CredentialName;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the store refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The identity is not open.
+    #[error("the secret store is locked; unlock it with its passphrase (jsi-agent unlock)")]
+    Locked,
+    /// Not the identity's passphrase.
+    #[error("the passphrase is wrong")]
+    WrongPassphrase,
+    /// There is no such secret.
+    #[error("no secret is stored for {0}")]
+    Missing(CredentialName),
+    /// There is one already.
+    #[error("a secret is stored for {0} already; say that it may be replaced")]
+    Exists(CredentialName),
+    /// Owner or purpose is missing.
+    #[error("a secret needs an {0}; say who answers for it and what it is for")]
+    Incomplete(&'static str),
+    /// The layout of files cannot hold the name.
+    #[error("{0} cannot be stored: no part of a name before the last may end in .age or .json")]
+    Unstorable(CredentialName),
+    /// Cut short, altered, moved, or sealed for another identity.
+    #[error("{file} cannot be used: {why}; put the secret again, or bring the file and its .json \
+        back from a backup", file = file.display())]
+    Damaged {
+        /// The age file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The identity is unusable, or others could read it.
+    #[error("the identity {path} cannot be used: {why}; {remedy}", path = path.display())]
+    Identity {
+        /// The identity's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Others may write the directory.
+    #[error("others may write {path}; chmod go-w {path}", path = path.display())]
+    Exposed {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("{path}: {error}", path = path.display())]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A fault of the agent itself.
+    #[error("fault in the agent's store: {0}")]
+    Bug(String),
+}
+
+impl StoreError {
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Io { path, error }
+    }
+}

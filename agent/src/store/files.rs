@@ -1,0 +1,234 @@
+//! The store's files: `<name>.age` and `<name>.json` beside it, nested as
+//! names are. Replaced atomically: written beside, synced, renamed.
+
+use super::error::StoreError;
+use super::plain::{Metadata, StoredInfo, sha256};
+use crate::names::CredentialName;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Longest file that is read: [`jsi_proto::MAX_SECRET`] in base64, and room.
+const MAX_LEN: u64 = 4 * jsi_proto::MAX_SECRET as u64;
+
+/// The store's directory.
+pub(super) struct Files(PathBuf);
+
+impl Files {
+    pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
+        let io = StoreError::io(dir);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        let facts = made.and_then(|()| std::fs::metadata(dir)).map_err(io)?;
+        if facts.mode() & 0o022 != 0 {
+            return Err(StoreError::Exposed { path: dir.to_owned() });
+        }
+        Ok(Self(dir.to_owned()))
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn secret_path(&self, name: &CredentialName) -> PathBuf {
+        self.0.join(format!("{name}.age"))
+    }
+
+    fn metadata_path(&self, name: &CredentialName) -> PathBuf {
+        self.0.join(format!("{name}.json"))
+    }
+
+    /// A directory of that name must not be in the way of another's file.
+    pub(super) fn check_name(&self, name: &CredentialName) -> Result<(), StoreError> {
+        let taken = |parent: &str| parent.ends_with(".age") || parent.ends_with(".json");
+        if name.parents().any(taken) {
+            return Err(StoreError::Unstorable(name.clone()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn exists(&self, name: &CredentialName) -> bool {
+        self.secret_path(name).symlink_metadata().is_ok_and(|facts| facts.is_file())
+    }
+
+    /// Replaces both files. A crash in between leaves the metadata under its
+    /// temporary name, where the next start finds it.
+    pub(super) fn write(&self, info: &StoredInfo, sealed: &[u8]) -> Result<(), StoreError> {
+        let secret = self.secret_path(&info.name);
+        let metadata = self.metadata_path(&info.name);
+        let parent = secret.parent().unwrap_or(&self.0);
+        let text = serde_json::to_vec_pretty(&Metadata::of(info, sealed))
+            .map_err(|error| StoreError::Bug(error.to_string()))?;
+        self.make_dirs(parent).map_err(StoreError::io(parent))?;
+        write_beside(&secret, sealed).map_err(StoreError::io(&secret))?;
+        write_beside(&metadata, &text).map_err(StoreError::io(&metadata))?;
+        let renames = || {
+            std::fs::rename(beside(&secret), &secret)?;
+            sync_dir(parent)?;
+            std::fs::rename(beside(&metadata), &metadata)?;
+            sync_dir(parent)
+        };
+        renames().map_err(StoreError::io(&secret))
+    }
+
+    pub(super) fn remove(&self, name: &CredentialName) -> Result<(), StoreError> {
+        let (secret, metadata) = (self.secret_path(name), self.metadata_path(name));
+        let parent = secret.parent().unwrap_or(&self.0);
+        match std::fs::remove_file(&secret) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(StoreError::Missing(name.clone()));
+            }
+            result => result.map_err(StoreError::io(&secret))?,
+        }
+        match std::fs::remove_file(&metadata) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => result.map_err(StoreError::io(&metadata))?,
+        }
+        sync_dir(parent).map_err(StoreError::io(parent))?;
+        // Directories that are empty now; the first that is not ends it.
+        let below = parent.ancestors().take_while(|dir| *dir != self.0);
+        for dir in below {
+            if std::fs::remove_dir(dir).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Metadata, and the hash that the age file must have.
+    pub(super) fn info(&self, name: &CredentialName) -> Result<(StoredInfo, String), StoreError> {
+        let file = self.secret_path(name);
+        if !self.exists(name) {
+            return Err(StoreError::Missing(name.clone()));
+        }
+        let damaged = |why| StoreError::Damaged { file: file.clone(), why };
+        let path = self.metadata_path(name);
+        let bytes = match read_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(damaged("its metadata (.json beside it) is missing".to_owned()));
+            }
+            result => result.map_err(StoreError::io(&path))?,
+        };
+        let metadata = Metadata::parse(&bytes).map_err(&damaged)?;
+        if metadata.info.name != *name {
+            return Err(damaged("its metadata belongs to another secret".to_owned()));
+        }
+        Ok((metadata.info, metadata.sha256))
+    }
+
+    /// Metadata and sealed file, held against each other.
+    pub(super) fn read(&self, name: &CredentialName) -> Result<(StoredInfo, Vec<u8>), StoreError> {
+        let (info, hash) = self.info(name)?;
+        let file = self.secret_path(name);
+        let sealed = read_file(&file).map_err(StoreError::io(&file))?;
+        if sha256(&sealed) != hash {
+            let why = "it was cut short or altered (its hash is not the recorded one)".to_owned();
+            return Err(StoreError::Damaged { file, why });
+        }
+        Ok((info, sealed))
+    }
+
+    pub(super) fn list(&self, prefix: &str) -> Result<Vec<StoredInfo>, StoreError> {
+        let prefix = prefix.trim_end_matches('/');
+        let mut found = Vec::new();
+        self.walk(&mut |path| {
+            if let Some(name) = self.name_of(path, ".age")
+                && below(name.as_str(), prefix)
+            {
+                found.push(self.info(&name).map_or_else(|error| faulty(&name, &error), |i| i.0));
+            }
+            Ok(())
+        })?;
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// The secret that a file of that ending belongs to.
+    pub(super) fn name_of(&self, path: &Path, ending: &str) -> Option<CredentialName> {
+        let name = path.strip_prefix(&self.0).ok()?.to_str()?.strip_suffix(ending)?;
+        CredentialName::new(name).ok()
+    }
+
+    /// Every file, links not followed.
+    pub(super) fn walk(
+        &self,
+        each: &mut dyn FnMut(&Path) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut dirs = vec![self.0.clone()];
+        while let Some(dir) = dirs.pop() {
+            let entries = std::fs::read_dir(&dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            for entry in entries.map_err(StoreError::io(&dir))? {
+                let path = entry.path();
+                let kind = entry.file_type().map_err(StoreError::io(&path))?;
+                if kind.is_dir() {
+                    dirs.push(path);
+                } else if kind.is_file() {
+                    each(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn make_dirs(&self, parent: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        // Each new directory is an entry of the one above it.
+        for dir in parent.ancestors().take_while(|dir| *dir != self.0) {
+            if let Some(above) = dir.parent() {
+                sync_dir(above)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn below(name: &str, prefix: &str) -> bool {
+    prefix.is_empty()
+        || name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn faulty(name: &CredentialName, error: &StoreError) -> StoredInfo {
+    StoredInfo {
+        name: name.clone(),
+        owner: String::new(),
+        purpose: String::new(),
+        stored_at: crate::clock::WallTime(0),
+        fields: Vec::new(),
+        fault: Some(error.to_string()),
+    }
+}
+
+/// `.<file>.new`: no credential's name begins with a dot.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = beside(path);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
+        // A start would clear it; what can be cleared now is.
+        let _ = std::fs::remove_file(&path);
+    })
+}
+
+pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let facts = file.metadata()?;
+    if !facts.is_file() || facts.len() > MAX_LEN {
+        return Err(io::Error::new(ErrorKind::InvalidData, "it is no file of this store"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0));
+    file.take(MAX_LEN).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
