@@ -51,7 +51,7 @@ fn what_the_agent_seals_opens_with_age() {
     }
     let dir = tempfile::tempdir().unwrap();
     let identity = dir.path().join("identity");
-    NewIdentity::generate().write(&identity, None).unwrap();
+    NewIdentity::generate().write(&identity, None, None).unwrap();
     let store = Store::open(&dir.path().join("store"), &identity).unwrap();
     put_and_open_with_age(&store, dir.path(), &identity);
 }

@@ -1,7 +1,12 @@
 //! The `jsi-agent` command line, one file for each subcommand.
 
+pub mod audit;
+pub mod init;
 mod lifetime;
+mod places;
+mod record_line;
 mod serve;
+mod template;
 
 use crate::process;
 use std::ffi::OsString;

@@ -19,6 +19,7 @@ mod record;
 mod scan;
 mod seal;
 mod segment;
+mod tail;
 mod tree;
 mod verify;
 mod writer;
@@ -32,6 +33,7 @@ pub use record::{
     BindingRecord, EndReason, Event, HolderRecord, LeaseRecord, LeaseState, Record, VERSION,
 };
 pub use seal::{JOURNAL_KEY_LEN, SealError, Sealer};
+pub use tail::Follower;
 pub use verify::{Head, VerifyError, for_each_record, verify};
 pub use writer::Log;
 

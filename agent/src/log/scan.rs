@@ -29,7 +29,7 @@ pub(crate) fn frame(rec: &[u8]) -> (Vec<u8>, super::tree::Hash) {
 }
 
 /// The leaf hash and the exact bytes of `rec` in a line without its line feed.
-fn unframe(line: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn unframe(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = line.strip_prefix(PREFIX)?;
     let (leaf, rest) = rest.split_at_checked(LEAF_LEN)?;
     let rec = rest.strip_prefix(MIDDLE)?.strip_suffix(b"}")?;

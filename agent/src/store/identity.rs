@@ -203,7 +203,8 @@ impl NewIdentity {
     }
 
     /// Writes it to a new file of mode 0600, encrypted by the passphrase if one
-    /// is given (`work_factor`: see [`DEFAULT_WORK_FACTOR`]).
+    /// is given (with its work factor: see [`DEFAULT_WORK_FACTOR`]), and gives
+    /// it to that uid and gid.
     ///
     /// # Errors
     /// [`StoreError::Io`], also where there is such a file already.
@@ -211,6 +212,7 @@ impl NewIdentity {
         &self,
         path: &Path,
         passphrase: Option<(&SecretBuf, u8)>,
+        owner: Option<(u32, u32)>,
     ) -> Result<(), StoreError> {
         let key = self.0.to_string();
         let public = self.public();
@@ -225,7 +227,12 @@ impl NewIdentity {
             None => plain(&file, &text),
             Some((passphrase, factor)) => encrypted(&file, &text, passphrase, factor),
         };
-        written.and_then(|()| file.sync_all()).map_err(|error| {
+        let given = |()| match owner {
+            // By descriptor: the directory may belong to that uid already.
+            Some((uid, gid)) => std::os::unix::fs::fchown(&file, Some(uid), Some(gid)),
+            None => Ok(()),
+        };
+        written.and_then(given).and_then(|()| file.sync_all()).map_err(|error| {
             // Half an identity is none.
             let _ = std::fs::remove_file(path);
             StoreError::io(path)(error)

@@ -11,7 +11,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let place = Self { dir: tempfile::tempdir().unwrap() };
-        NewIdentity::generate().write(&place.identity(), None).unwrap();
+        NewIdentity::generate().write(&place.identity(), None, None).unwrap();
         place
     }
 
@@ -19,7 +19,7 @@ impl Place {
         let place = Self { dir: tempfile::tempdir().unwrap() };
         let passphrase = SecretBuf::from_slice(passphrase.as_bytes());
         // Cheap: the default would take minutes without optimisation.
-        NewIdentity::generate().write(&place.identity(), Some((&passphrase, 4))).unwrap();
+        NewIdentity::generate().write(&place.identity(), Some((&passphrase, 4)), None).unwrap();
         place
     }
 
@@ -232,7 +232,8 @@ fn a_file_cut_short_altered_moved_or_foreign_is_never_used() {
         }
         other => panic!("{other:?}"),
     };
-    let (good, json) = (std::fs::read(file("a.age")).unwrap(), std::fs::read(file("a.json")).unwrap());
+    let (good, json) =
+        (std::fs::read(file("a.age")).unwrap(), std::fs::read(file("a.json")).unwrap());
     for len in [0, 1, good.len() / 2, good.len() - 1] {
         std::fs::write(file("a.age"), &good[..len]).unwrap();
         damaged("cut short or altered");
@@ -243,9 +244,7 @@ fn a_file_cut_short_altered_moved_or_foreign_is_never_used() {
     damaged("cut short or altered");
     // Even where the recorded hash is made to fit.
     let metadata = String::from_utf8(json.clone()).unwrap();
-    let refit = |sealed: &[u8]| {
-        metadata.replace(&plain::sha256(&good), &plain::sha256(sealed))
-    };
+    let refit = |sealed: &[u8]| metadata.replace(&plain::sha256(&good), &plain::sha256(sealed));
     std::fs::write(file("a.json"), refit(&bad)).unwrap();
     damaged("does not open");
     // Another secret's file in its place.
@@ -268,7 +267,7 @@ fn a_file_cut_short_altered_moved_or_foreign_is_never_used() {
     // Sealed for another identity.
     std::fs::write(file("a.json"), &json).unwrap();
     std::fs::remove_file(place.identity()).unwrap();
-    NewIdentity::generate().write(&place.identity(), None).unwrap();
+    NewIdentity::generate().write(&place.identity(), None, None).unwrap();
     let store = place.open().unwrap();
     let error = store.read(&name("a")).err().unwrap().to_string();
     assert!(error.contains("another identity"), "{error}");
@@ -315,6 +314,6 @@ fn a_directory_that_others_may_write_is_refused() {
 fn an_identity_is_never_overwritten() {
     let place = Place::new();
     let before = std::fs::read(place.identity()).unwrap();
-    assert!(NewIdentity::generate().write(&place.identity(), None).is_err());
+    assert!(NewIdentity::generate().write(&place.identity(), None, None).is_err());
     assert_eq!(std::fs::read(place.identity()).unwrap(), before);
 }
