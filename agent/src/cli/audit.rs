@@ -118,12 +118,14 @@ fn command(args: &AuditArgs, out: &mut dyn Write) -> Result<(), AuditError> {
             for (record, raw) in last {
                 print(out, &record, &raw)?;
             }
-            while *follow {
-                match follower.next_record().map_err(AuditError::Log)? {
-                    Some((record, raw)) => print(out, &record, &raw)?,
-                    None => {
-                        out.flush()?;
-                        std::thread::sleep(FOLLOW_INTERVAL);
+            if *follow {
+                loop {
+                    match follower.next_record().map_err(AuditError::Log)? {
+                        Some((record, raw)) => print(out, &record, &raw)?,
+                        None => {
+                            out.flush()?;
+                            std::thread::sleep(FOLLOW_INTERVAL);
+                        }
                     }
                 }
             }
