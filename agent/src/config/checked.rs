@@ -34,6 +34,9 @@ pub struct Config {
     pub mode: Mode,
     /// Host mode started by root: the uid to take. `None`: stay as started.
     pub run_as: Option<RunAs>,
+    /// Host mode, and the agent is (or is about to become) the user made for it:
+    /// no program that it serves has its uid.
+    pub dedicated_uid: bool,
     /// The agent socket.
     pub socket: PathBuf,
     /// The admin socket.

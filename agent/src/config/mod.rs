@@ -1,9 +1,24 @@
 //! Configuration: raw (serde, unknown fields are errors) becomes checked
 //! (types that cannot be wrong) in one place.
+//!
+//! [`load`] is the only way to a [`Config`]; `jsi-agent check` uses it too.
 
+mod advisory;
 mod checked;
+mod duration;
+mod environment;
+mod error;
+mod load;
+mod raw;
+mod trust;
 
+pub use advisory::advisory;
 pub use checked::{Config, CredentialConfig, Lifetimes, Limits, Mode, RunAs};
+pub use duration::{DurationError, format_duration, parse_duration};
+pub use environment::Environment;
+pub use error::{ConfigError, near_miss};
+pub use load::{load, load_in};
+pub use trust::{TrustError, read_trusted, trusted_entries, trusted_path};
 
-mod stand_in;
-pub use stand_in::{ConfigError, load};
+#[cfg(test)]
+mod tests;
