@@ -1,12 +1,118 @@
 //! Stage 3: may this requester have this credential in this scope? Pure: no
-//! clock, no I/O, no async. Cedar decides; limits are annotations on permits.
+//! clock, no I/O (but for loading), no async. Cedar decides; limits are
+//! annotations on permits. What a policy may speak of is in `jsi.cedarschema`.
 
-use crate::attestation::{Assurance, Attestation};
+mod annotations;
+mod decide;
+mod entities;
+mod explain;
+mod facts;
+mod index;
+mod load;
+mod schema;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod warnings;
+
+pub use decide::Permit;
+pub use load::{Fault, LoadError};
+pub use schema::{BUILTIN, SCHEMA};
+
+use crate::attestation::{Attestation, ProcessFacts};
 use crate::clock::Moment;
+use crate::config::Lifetimes;
 use crate::names::{CredentialName, RequestId};
+use cedar_policy::{Authorizer, Entity, PolicyId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// A set of policies that is valid as a whole. It never changes: a reload makes
+/// another, and where that fails this one stays.
+pub struct Policies {
+    authorizer: Authorizer,
+    rules: Vec<Arc<load::Rule>>,
+    by_id: HashMap<PolicyId, Arc<load::Rule>>,
+    index: index::Index,
+    actions: BTreeMap<&'static str, Vec<Entity>>,
+    warnings: Vec<String>,
+}
+
+impl Policies {
+    /// How many policies there are, the built-in ones left out.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.iter().filter(|rule| !rule.builtin).count()
+    }
+
+    /// There is no policy but the built-in ones: every request is denied.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is valid and worth a second look, each with the policy's name.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Policies in whose scope a credential is named whose class is static:
+    /// a stored secret is no just-in-time credential. `class` says what is
+    /// known of a name: `static`, `dynamic`, or nothing.
+    pub fn static_warnings(
+        &self,
+        class: impl Fn(&str) -> Option<&'static str>,
+    ) -> impl Iterator<Item = String> {
+        self.index.named().into_iter().filter(move |name| class(name) == Some("static")).map(
+            |name| {
+                format!(
+                    "{name} is a stored secret, the same for every lease: the end of a lease does not end it"
+                )
+            },
+        )
+    }
+
+    /// Name and place of each policy, the built-in ones first.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.rules.iter().map(|rule| (rule.name.as_str(), rule.place.as_str()))
+    }
+}
+
+/// What policy is told of the credential that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialFacts {
+    /// Its name; `None`: the agent itself is the resource.
+    pub name: Option<CredentialName>,
+    /// `static` or `dynamic`.
+    pub class: &'static str,
+    /// The issuer's kind.
+    pub issuer: String,
+    /// Who answers for it; may be empty.
+    pub owner: String,
+    /// What it is for; may be empty.
+    pub purpose: String,
+    /// Its TTLs: what permits that say nothing get, and what none exceeds.
+    pub lifetimes: Lifetimes,
+}
+
+impl CredentialFacts {
+    /// For questions about the agent itself, which lease nothing.
+    #[must_use]
+    pub fn agent() -> Self {
+        Self {
+            name: None,
+            class: "static",
+            issuer: String::new(),
+            owner: String::new(),
+            purpose: String::new(),
+            lifetimes: Lifetimes { default_ttl: Duration::ZERO, max_ttl: Duration::ZERO },
+        }
+    }
+}
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,6 +136,41 @@ pub enum Action {
     Administer,
 }
 
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Request,
+        Self::Renew,
+        Self::Release,
+        Self::List,
+        Self::Wrap,
+        Self::Approve,
+        Self::Revoke,
+        Self::Administer,
+    ];
+
+    /// Its name in policy: `Action::"request"`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Renew => "renew",
+            Self::Release => "release",
+            Self::List => "list",
+            Self::Wrap => "wrap",
+            Self::Approve => "approve",
+            Self::Revoke => "revoke",
+            Self::Administer => "administer",
+        }
+    }
+
+    /// It is in `Action::"use"`.
+    #[must_use]
+    pub fn is_use(self) -> bool {
+        matches!(self, Self::Request | Self::Renew | Self::Release | Self::List)
+    }
+}
+
 /// How the secret will reach the program; `context.delivery` in policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +185,19 @@ pub enum Delivery {
     File,
 }
 
+impl Delivery {
+    /// Its name in policy.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Environment => "environment",
+            Self::Descriptor => "descriptor",
+            Self::File => "file",
+        }
+    }
+}
+
 /// What a lease is bound to; `context.binding` in policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,6 +208,18 @@ pub enum BindingKind {
     Connection,
     /// Nothing but time.
     None,
+}
+
+impl BindingKind {
+    /// Its name in policy.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Connection => "connection",
+            Self::None => "none",
+        }
+    }
 }
 
 /// A program that the caller says it will become.
@@ -109,21 +275,6 @@ pub struct Limits {
     pub hold_none: bool,
 }
 
-/// Proof that policy allowed one request. Only this stage makes one.
-///
-/// It names requester, credential and scope, and dies at its expiry.
-#[derive(Clone)]
-pub struct Permit {
-    request_id: RequestId,
-    credential: CredentialName,
-    scope: BTreeMap<String, String>,
-    limits: Limits,
-    requester: RequesterKey,
-    assurance: Assurance,
-    policies: Vec<String>,
-    expires: crate::clock::BootTime,
-}
-
 /// The process that a permit (and later a lease) belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequesterKey {
@@ -135,6 +286,19 @@ pub struct RequesterKey {
     pub uid: u32,
     /// SHA-256 of its executable, hex, where known.
     pub digest: Option<String>,
+}
+
+impl RequesterKey {
+    /// That process.
+    #[must_use]
+    pub fn of(process: &ProcessFacts) -> Self {
+        Self {
+            pid: process.pid,
+            start_time: process.start_time,
+            uid: process.uid,
+            digest: process.exe.known().map(|exe| exe.digest.hex()),
+        }
+    }
 }
 
 /// How long a permit may be used: long enough for a slow backend, too short to keep.

@@ -1,0 +1,370 @@
+//! The decision. Pure: no clock, no I/O. Default deny; whatever cannot be
+//! evaluated denies; over all permits that count, the strictest limit holds.
+
+use super::entities::{self, Asked};
+use super::explain::Explainer;
+use super::facts;
+use super::index::Slice;
+use super::load::{Rule, covers};
+use super::{
+    Action, CredentialFacts, Decision, Denial, Limits, Outcome, PERMIT_LIFE, Policies, Question,
+    RequesterKey, Step,
+};
+use crate::attestation::Assurance;
+use crate::clock::BootTime;
+use crate::config::format_duration;
+use crate::names::{CredentialName, RequestId};
+use cedar_policy::Decision as Cedar;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Proof that policy allowed one request. Only [`Policies::decide`] makes one.
+///
+/// It names requester, credential and scope, and dies at its expiry.
+#[derive(Clone)]
+pub struct Permit {
+    request_id: RequestId,
+    action: Action,
+    credential: CredentialName,
+    scope: BTreeMap<String, String>,
+    limits: Limits,
+    allow_unbounded: bool,
+    requester: RequesterKey,
+    assurance: Assurance,
+    policies: Vec<String>,
+    expires: BootTime,
+}
+
+impl Permit {
+    /// Names the decision.
+    #[must_use]
+    pub fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
+    /// What it permits, and nothing else.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// Which credential. Where the agent itself was the resource (see
+    /// [`Permit::action`]) this says `agent` and means nothing.
+    #[must_use]
+    pub fn credential(&self) -> &CredentialName {
+        &self.credential
+    }
+
+    /// The narrowing.
+    #[must_use]
+    pub fn scope(&self) -> &BTreeMap<String, String> {
+        &self.scope
+    }
+
+    /// The strictest limits of all permits that counted.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Every permit that counted says `@allow_unbounded`.
+    #[must_use]
+    pub fn allow_unbounded(&self) -> bool {
+        self.allow_unbounded
+    }
+
+    /// Whom it is for.
+    #[must_use]
+    pub fn requester(&self) -> &RequesterKey {
+        &self.requester
+    }
+
+    /// How sure the agent was of it.
+    #[must_use]
+    pub fn assurance(&self) -> Assurance {
+        self.assurance
+    }
+
+    /// The names of the permits that counted.
+    #[must_use]
+    pub fn policies(&self) -> &[String] {
+        &self.policies
+    }
+
+    /// It may no longer be used.
+    #[must_use]
+    pub fn expired(&self, now: BootTime) -> bool {
+        now >= self.expires
+    }
+}
+
+/// Why not, before it is explained.
+enum Refusal {
+    /// The question cannot be put.
+    Question(String),
+    /// No permit applies.
+    NoPermit,
+    /// Some other reason, with the steps that show it.
+    Because(String, Vec<Step>),
+}
+
+impl Policies {
+    /// Answers one question. `facts` are the asked credential's (for
+    /// [`Action::Administer`]: [`CredentialFacts::agent`]).
+    ///
+    /// A permit's steps are the permits that counted; a denial's are all
+    /// policies that could have, each with what it saw.
+    #[must_use]
+    pub fn decide(&self, question: &Question<'_>, facts: &CredentialFacts) -> Decision {
+        let mut refusal = match self.permit(question, question.action, facts) {
+            Ok((permit, steps)) => return Decision::Permit(Box::new(permit), steps),
+            Err(refusal) => refusal,
+        };
+        // Whoever may have it may know that it exists.
+        if question.action == Action::List && matches!(refusal, Refusal::NoPermit) {
+            match self.permit(question, Action::Request, facts) {
+                Ok((mut permit, steps)) => {
+                    permit.action = Action::List;
+                    return Decision::Permit(Box::new(permit), steps);
+                }
+                Err(other) => refusal = other,
+            }
+        }
+        let request_id = question.request_id.clone();
+        let (reason, steps) = match refusal {
+            Refusal::Question(reason) => (reason, Vec::new()),
+            Refusal::Because(reason, steps) => (reason, steps),
+            Refusal::NoPermit => self.explain(question, facts),
+        };
+        Decision::Deny(Denial { request_id, reason, steps })
+    }
+
+    /// The policies that can speak of what is asked for: how many are evaluated.
+    #[must_use]
+    pub fn slice_len(&self, credential: &CredentialName) -> usize {
+        self.index.credential(credential.as_str()).rules.len()
+    }
+
+    fn slice(&self, facts: &CredentialFacts) -> &Slice {
+        match &facts.name {
+            Some(name) => self.index.credential(name.as_str()),
+            None => self.index.agent(),
+        }
+    }
+
+    fn ask(
+        &self,
+        question: &Question<'_>,
+        action: Action,
+        facts: &CredentialFacts,
+    ) -> Result<Asked, String> {
+        let actions = self.actions.get(action.name()).map_or(&[][..], Vec::as_slice);
+        entities::build(question, action, facts, actions)
+    }
+
+    fn permit(
+        &self,
+        question: &Question<'_>,
+        action: Action,
+        facts: &CredentialFacts,
+    ) -> Result<(Permit, Vec<Step>), Refusal> {
+        if question.credential != facts.name.as_ref() {
+            return Err(Refusal::Question(
+                "the question and the credential's facts speak of different credentials".to_owned(),
+            ));
+        }
+        let satisfied = self.satisfied(question, action, facts)?;
+        let (limits, allow_unbounded) = strictest(&satisfied, facts)?;
+        if let Some(demanded) = limits.bind
+            && demanded != question.binding
+        {
+            // A process is what a request binds to that says nothing of it;
+            // the others must have been asked for.
+            if question.binding != super::BindingKind::Process {
+                let reason = format!(
+                    "policy demands that the lease be bound to {}, and the request asks for {}",
+                    demanded.name(),
+                    question.binding.name()
+                );
+                return Err(Refusal::Because(reason, steps(&satisfied)));
+            }
+            // Conditions must hold for the binding that it will have.
+            let as_demanded = Question { binding: demanded, ..question.clone() };
+            return self.permit(&as_demanded, action, facts);
+        }
+        let steps = steps(&satisfied);
+        let credential = match &facts.name {
+            Some(name) => name.clone(),
+            None => CredentialName::new("agent")
+                .map_err(|error| Refusal::Question(error.to_string()))?,
+        };
+        let permit = Permit {
+            request_id: question.request_id.clone(),
+            action,
+            credential,
+            scope: question.scope.clone(),
+            limits,
+            allow_unbounded,
+            requester: RequesterKey::of(&question.attestation.requester),
+            assurance: question.attestation.assurance,
+            policies: satisfied.iter().map(|rule| rule.name.clone()).collect(),
+            expires: question.now.boot.plus(PERMIT_LIFE),
+        };
+        Ok((permit, steps))
+    }
+
+    /// The permits that count, if nothing speaks against them.
+    fn satisfied(
+        &self,
+        question: &Question<'_>,
+        action: Action,
+        facts: &CredentialFacts,
+    ) -> Result<Vec<Arc<Rule>>, Refusal> {
+        let slice = self.slice(facts);
+        let unreadable = facts::unreadable(question.attestation);
+        if !unreadable.is_empty() {
+            no_forbid_is_blind(slice, action, &unreadable)?;
+        }
+        let asked = self.ask(question, action, facts).map_err(Refusal::Question)?;
+        let response = self.authorizer.is_authorized(&asked.request, &slice.set, &asked.entities);
+        let rule = |id| self.by_id.get(id).cloned();
+        let errors: Vec<Step> = response
+            .diagnostics()
+            .errors()
+            .map(|error| {
+                let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
+                let rule = rule(error.policy_id());
+                Step {
+                    policy: rule
+                        .as_ref()
+                        .map_or_else(|| error.policy_id().to_string(), |r| r.name.clone()),
+                    permit: rule.is_some_and(|rule| rule.permit),
+                    outcome: Outcome::Error,
+                    detail: error.inner().to_string(),
+                }
+            })
+            .collect();
+        if let Some(first) = errors.first() {
+            let reason = format!("policy {} cannot be evaluated: {}", first.policy, first.detail);
+            return Err(Refusal::Because(reason, errors));
+        }
+        let mut reasons: Vec<Arc<Rule>> =
+            response.diagnostics().reason().filter_map(rule).collect();
+        reasons.sort_by(|a, b| a.name.cmp(&b.name));
+        match (response.decision(), reasons.first()) {
+            (Cedar::Allow, Some(first)) if first.permit => Ok(reasons),
+            (Cedar::Deny, Some(first)) => {
+                let explainer = Explainer::new(&asked);
+                let steps: Vec<Step> = reasons.iter().map(|rule| explainer.step(rule)).collect();
+                let reason = format!("forbidden by {} ({})", first.name, first.place);
+                Err(Refusal::Because(reason, steps))
+            }
+            (Cedar::Allow | Cedar::Deny, _) => Err(Refusal::NoPermit),
+        }
+    }
+
+    /// Why no permit applies: each policy of the slice, and which came nearest.
+    fn explain(&self, question: &Question<'_>, facts: &CredentialFacts) -> (String, Vec<Step>) {
+        // A list that was refused is explained as the request that it stands for.
+        let action =
+            if question.action == Action::List { Action::Request } else { question.action };
+        match self.ask(question, action, facts) {
+            Ok(asked) => Explainer::new(&asked).no_permit(&self.slice(facts).rules, action),
+            Err(reason) => (reason, Vec::new()),
+        }
+    }
+}
+
+/// A forbid that names a fact which could not be read might have applied.
+fn no_forbid_is_blind(
+    slice: &Slice,
+    action: Action,
+    unreadable: &[(facts::Whose, &'static str, String)],
+) -> Result<(), Refusal> {
+    let mut steps = Vec::new();
+    for rule in slice.rules.iter().filter(|rule| !rule.permit && covers(&rule.policy, action)) {
+        if let Some((whose, name, why)) = facts::blocking(&rule.facts, unreadable) {
+            let whose = match whose {
+                facts::Whose::Requester => "requester",
+                facts::Whose::Caller => "caller",
+            };
+            steps.push(Step {
+                policy: rule.name.clone(),
+                permit: false,
+                outcome: Outcome::Unreadable,
+                detail: format!("the {whose}'s {name} could not be read: {why}"),
+            });
+        }
+    }
+    match steps.first() {
+        None => Ok(()),
+        Some(first) => {
+            let reason = format!("forbid {} cannot be judged: {}", first.policy, first.detail);
+            Err(Refusal::Because(reason, steps))
+        }
+    }
+}
+
+/// The strictest of each limit; a built-in permit demands nothing of its own.
+fn strictest(rules: &[Arc<Rule>], facts: &CredentialFacts) -> Result<(Limits, bool), Refusal> {
+    let own = || rules.iter().map(|rule| &rule.limits);
+    let max_ttl =
+        own().filter_map(|limits| limits.max_ttl).fold(facts.lifetimes.max_ttl, std::cmp::Ord::min);
+    let mut approvals: Vec<String> = own().flat_map(|limits| limits.approvals.clone()).collect();
+    approvals.sort();
+    approvals.dedup();
+    let mut bind = None;
+    for rule in rules {
+        match (bind, rule.limits.bind) {
+            (_, None) => {}
+            (None, demanded) => bind = demanded.map(|demanded| (demanded, rule)),
+            (Some((first, _)), Some(second)) if first == second => {}
+            (Some((first, by)), Some(second)) => {
+                let reason = format!(
+                    "{} demands @bind({:?}) and {} demands @bind({:?}); no lease can have both",
+                    by.name,
+                    first.name(),
+                    rule.name,
+                    second.name()
+                );
+                return Err(Refusal::Because(reason, steps(rules)));
+            }
+        }
+    }
+    let limits = Limits {
+        max_ttl,
+        default_ttl: facts.lifetimes.default_ttl.min(max_ttl),
+        max_uses: own().filter_map(|limits| limits.max_uses).min(),
+        approvals,
+        bind: bind.map(|(bind, _)| bind),
+        hold_none: own().any(|limits| limits.hold_none),
+    };
+    Ok((limits, !rules.is_empty() && own().all(|limits| limits.allow_unbounded)))
+}
+
+/// The permits that counted, with the limits that each brings.
+fn steps(rules: &[Arc<Rule>]) -> Vec<Step> {
+    let step = |rule: &Arc<Rule>| Step {
+        policy: rule.name.clone(),
+        permit: rule.permit,
+        outcome: Outcome::Satisfied,
+        detail: limits_in_words(rule),
+    };
+    rules.iter().map(step).collect()
+}
+
+fn limits_in_words(rule: &Rule) -> String {
+    let own = &rule.limits;
+    let mut words = Vec::new();
+    words.extend(own.max_ttl.map(|ttl| format!("@max_ttl({:?})", format_duration(ttl))));
+    words.extend(own.max_uses.map(|uses| format!("@max_uses(\"{uses}\")")));
+    words.extend(own.approvals.iter().map(|name| format!("@approval({name:?})")));
+    words.extend(own.bind.map(|bind| format!("@bind({:?})", bind.name())));
+    words.extend(own.hold_none.then(|| "@hold(\"none\")".to_owned()));
+    words.extend(own.allow_unbounded.then(|| "@allow_unbounded".to_owned()));
+    if words.is_empty() {
+        "it applies".to_owned()
+    } else {
+        format!("it applies, {}", words.join(" "))
+    }
+}
