@@ -4,7 +4,24 @@
 //! The facts are read by the attestor, a process of its own ([`attestor`]);
 //! the broker asks it through [`Attestor`].
 
+mod ancestry;
 pub mod attestor;
+mod binding;
+mod client;
+mod executable;
+mod facts;
+mod generation;
+mod genuine;
+mod held;
+mod pool;
+mod process;
+mod server;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod workload;
+
+pub use client::Attestor;
 
 use crate::connection::ImageId;
 use serde::{Deserialize, Serialize};
@@ -182,7 +199,7 @@ pub struct Attestation {
 }
 
 /// Why there is no attestation.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AttestError {
     /// The caller ended, became another program, or cannot be what it seems.
     #[error("the caller could not be verified: {0}")]

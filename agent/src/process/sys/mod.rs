@@ -2,6 +2,7 @@
 
 pub mod fds;
 pub mod fork;
+pub mod image;
 pub mod peer;
 pub mod pidfd;
 pub(super) mod readable;

@@ -1,0 +1,291 @@
+//! The broker's side of the link to the attestor.
+
+use super::wire::{Body, Facts, Op, Refused, Reply, Request};
+use super::{Anchor, AttestError, Attestation, BoundProcess, ProcessIdentity};
+use crate::connection::{Answer, ImageId, Peer, Refusal, Witness};
+use crate::process::AsyncSeqPacket;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+
+/// How long an answer may take: hashing has a limit of its own in the
+/// attestor, and several files may have to be hashed for one answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Asks the attestor. Cloning is cheap. When the link has broken, everything
+/// fails with [`AttestError::NoAttestor`] and [`broken`](Self::broken) resolves.
+#[derive(Clone)]
+pub struct Attestor(Arc<Inner>);
+
+struct Inner {
+    link: Arc<AsyncSeqPacket>,
+    next: AtomicU64,
+    shared: Arc<Shared>,
+    broken: watch::Receiver<bool>,
+    forget: mpsc::UnboundedSender<u64>,
+    tasks: [AbortHandle; 2],
+}
+
+impl Drop for Inner {
+    /// Lets go of the link, so that the attestor sees its end.
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    pending: Mutex<Option<Pending>>,
+    images: Mutex<HashMap<ImageId, Known>>,
+}
+
+/// `None` in [`Shared::pending`]: the link has broken.
+type Pending = HashMap<u64, oneshot::Sender<(Body, Option<OwnedFd>)>>;
+
+/// What the broker has of an image.
+#[derive(Default)]
+struct Known {
+    connections: usize,
+    serial: u64,
+    facts: Option<Arc<Facts>>,
+    requester: Option<(ImageId, Arc<OwnedFd>)>,
+}
+
+impl Attestor {
+    /// Takes the link. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the socket cannot be registered with the runtime.
+    pub fn connect(link: OwnedFd) -> io::Result<Self> {
+        let link = Arc::new(AsyncSeqPacket::new(link)?);
+        let shared = Arc::new(Shared { pending: Mutex::new(Some(HashMap::new())), ..Shared::default() });
+        let (tell, broken) = watch::channel(false);
+        let (forget, forgotten) = mpsc::unbounded_channel();
+        let tasks = [
+            tokio::spawn(read(Arc::clone(&link), Arc::clone(&shared), forget.clone(), tell)).abort_handle(),
+            tokio::spawn(forget_all(Arc::clone(&link), forgotten)).abort_handle(),
+        ];
+        Ok(Self(Arc::new(Inner { link, next: AtomicU64::new(1), shared, broken, forget, tasks })))
+    }
+
+    /// Who is behind that connection, now?
+    ///
+    /// # Errors
+    /// When the caller has ended or become another program, when no requester
+    /// can be accepted, and at limits.
+    pub async fn attest(&self, caller: ImageId) -> Result<Attestation, AttestError> {
+        let (serial, requester) = {
+            let images = self.images();
+            let known = images.get(&caller);
+            (
+                known.map_or(0, |known| known.serial),
+                known.and_then(|known| known.requester.as_ref()).map_or(0, |(image, _)| image.0),
+            )
+        };
+        let op = Op::Attest { image: caller.0, serial, requester };
+        let (Body::Attested(answer), pidfd) = self.ask(op, &[]).await? else { return Err(AttestError::NoAttestor) };
+        let answer = answer?;
+        let requester = ImageId(answer.requester);
+        let mut images = self.images();
+        // Closed meanwhile: nothing is kept of it.
+        let mut fresh = Known::default();
+        let known = images.get_mut(&caller).unwrap_or(&mut fresh);
+        if let Some(facts) = answer.facts {
+            known.facts = Some(Arc::new(facts));
+            known.serial = answer.serial;
+        }
+        if let Some(pidfd) = pidfd {
+            known.requester = Some((requester, Arc::new(pidfd)));
+        }
+        let current = known.facts.clone().filter(|_| known.serial == answer.serial);
+        let pidfd = known.requester.clone().filter(|(image, _)| *image == requester);
+        drop(images);
+        // A second answer for the same image can overtake this one, with other
+        // facts; the caller then asks again.
+        let (Some(facts), Some((_, requester_pidfd))) = (current, pidfd) else {
+            return Err(AttestError::Caller("it changed while it was looked at; ask again".into()));
+        };
+        Ok(Attestation {
+            caller: facts.caller.clone(),
+            requester: facts.requester.as_ref().unwrap_or(&facts.caller).clone(),
+            ancestry: facts.ancestry.clone(),
+            via: facts.via,
+            assurance: facts.assurance,
+            advisory: facts.advisory.clone(),
+            caller_image: caller,
+            requester_image: requester,
+            requester_pidfd,
+        })
+    }
+
+    /// Are caller and requester alive, and the same images with the same uid?
+    /// To be asked right before a delivery.
+    ///
+    /// # Errors
+    /// Says which of them changed, and how.
+    pub async fn recheck(&self, attestation: &Attestation) -> Result<(), AttestError> {
+        let (caller, requester) = (attestation.caller_image.0, attestation.requester_image.0);
+        match self.ask(Op::Recheck { caller, requester }, &[]).await? {
+            (Body::Rechecked(answer), _) => answer,
+            _ => Err(AttestError::NoAttestor),
+        }
+    }
+
+    /// The process that `anchor` means for that caller.
+    ///
+    /// # Errors
+    /// When there is none, or it has another uid ([`Anchor::Pid`]).
+    pub async fn resolve(&self, caller: ImageId, anchor: Anchor) -> Result<BoundProcess, AttestError> {
+        match self.ask(Op::Resolve { image: caller.0, anchor }, &[]).await? {
+            (Body::Resolved(Ok(identity)), Some(pidfd)) => Ok(BoundProcess { pidfd: Arc::new(pidfd), identity }),
+            (Body::Resolved(Err(error)), _) => Err(error),
+            _ => Err(AttestError::NoAttestor),
+        }
+    }
+
+    /// The process that was named before a restart of the agent, where it still
+    /// lives. The boot must be the same: that is the caller's to check.
+    pub async fn find(&self, identity: &ProcessIdentity) -> Option<BoundProcess> {
+        match self.ask(Op::Find { identity: identity.clone() }, &[]).await {
+            Ok((Body::Found(Some(identity)), Some(pidfd))) => {
+                Some(BoundProcess { pidfd: Arc::new(pidfd), identity })
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes the attestor read its configuration again, by itself.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration; the old one stays.
+    pub async fn reload(&self) -> Result<(), String> {
+        match self.ask(Op::Reload, &[]).await {
+            Ok((Body::Reloaded(answer), _)) => answer,
+            _ => Err(AttestError::NoAttestor.to_string()),
+        }
+    }
+
+    /// Does it answer?
+    ///
+    /// # Errors
+    /// [`AttestError::NoAttestor`].
+    pub async fn ping(&self) -> Result<(), AttestError> {
+        self.ask(Op::Ping, &[]).await.map(|_| ())
+    }
+
+    /// Resolves when the link is dead.
+    pub async fn broken(&self) {
+        // An error means that the reader has ended, which is the same.
+        let _ = self.0.broken.clone().wait_for(|broken| *broken).await;
+    }
+
+    async fn ask(&self, op: Op, fds: &[BorrowedFd<'_>]) -> Result<(Body, Option<OwnedFd>), AttestError> {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let bytes = postcard::to_stdvec(&Request { id, op }).map_err(|_| AttestError::NoAttestor)?;
+        let (answer, wait) = oneshot::channel();
+        match &mut *lock(&self.0.shared.pending) {
+            Some(pending) => pending.insert(id, answer),
+            None => return Err(AttestError::NoAttestor),
+        };
+        // Also when this future is dropped half way.
+        let _entry = Entry(&self.0.shared, id);
+        if self.0.link.send(&bytes, fds).await.is_err() {
+            return Err(AttestError::NoAttestor);
+        }
+        match tokio::time::timeout(ANSWER_TIMEOUT, wait).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(AttestError::NoAttestor),
+            Err(_) => Err(AttestError::Limit(format!("the attestor took longer than {ANSWER_TIMEOUT:?}"))),
+        }
+    }
+
+    fn images(&self) -> MutexGuard<'_, HashMap<ImageId, Known>> {
+        lock(&self.0.shared.images)
+    }
+}
+
+struct Entry<'a>(&'a Shared, u64);
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        if let Some(pending) = &mut *lock(&self.0.pending) {
+            pending.remove(&self.1);
+        }
+    }
+}
+
+impl Witness for Attestor {
+    fn open<'a>(&'a self, peer: Peer, pidfd: BorrowedFd<'a>) -> Answer<'a, ImageId> {
+        Box::pin(async move {
+            let op = Op::Open { pid: peer.pid, uid: peer.uid, gid: peer.gid };
+            let opened = match self.ask(op, &[pidfd.as_fd()]).await {
+                Ok((Body::Opened(opened), _)) => opened,
+                _ => return Err(Refusal::NoAttestor),
+            };
+            let image = ImageId(opened.map_err(|refused| match refused {
+                Refused::NoPid => Refusal::NoPid,
+                Refused::Gone => Refusal::Gone,
+                Refused::Unverified(why) => Refusal::Unverified(format!("the peer could not be verified: {why}")),
+                Refused::Limit(why) => Refusal::Limit(why),
+            })?);
+            self.images().entry(image).or_default().connections += 1;
+            Ok(image)
+        })
+    }
+
+    fn forget(&self, image: ImageId) {
+        let mut images = self.images();
+        if let Some(known) = images.get_mut(&image) {
+            known.connections = known.connections.saturating_sub(1);
+            if known.connections == 0 {
+                let gone = images.remove(&image);
+                drop(images);
+                drop(gone);
+            }
+        }
+        // Fails only when the link is dead, and with it the image.
+        let _ = self.0.forget.send(image.0);
+    }
+}
+
+async fn read(
+    link: Arc<AsyncSeqPacket>,
+    shared: Arc<Shared>,
+    forget: mpsc::UnboundedSender<u64>,
+    tell: watch::Sender<bool>,
+) {
+    while let Ok(Some((bytes, fds))) = link.recv().await {
+        let Ok(reply) = postcard::from_bytes::<Reply>(&bytes) else { break };
+        let waiting = lock(&shared.pending).as_mut().and_then(|pending| pending.remove(&reply.id));
+        let orphan = match waiting {
+            Some(waiting) => waiting.send((reply.body, fds.into_iter().next())).err().map(|(body, _)| body),
+            None => Some(reply.body),
+        };
+        // Nobody waits any more: an image that was opened for nobody is let go.
+        // Not sent from here: who reads must never wait for the other to read.
+        if let Some(Body::Opened(Ok(image))) = orphan {
+            let _ = forget.send(image);
+        }
+    }
+    // Everybody who waits learns that no answer comes.
+    lock(&shared.pending).take();
+    let _ = tell.send(true);
+}
+
+async fn forget_all(link: Arc<AsyncSeqPacket>, mut images: mpsc::UnboundedReceiver<u64>) {
+    while let Some(image) = images.recv().await {
+        let Ok(bytes) = postcard::to_stdvec(&Request { id: 0, op: Op::Forget { image } }) else { return };
+        if link.send(&bytes, &[]).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

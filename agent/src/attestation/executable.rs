@@ -1,0 +1,314 @@
+//! The file behind `/proc/PID/exe`: what it is, and its digest.
+//!
+//! Looking at it asks no file system, so that a FUSE server cannot hold up the
+//! attestor; reading it happens in the [pool](super::pool) and within limits.
+
+use super::process::{NamespaceId, owner_of_namespace};
+use super::{Digest, Executable};
+use crate::process::sys::image::{self, FileStat};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Digests that are kept. One takes about 200 bytes.
+const CACHE_ENTRIES: usize = 8192;
+/// A file changed this recently is hashed again the next time: its times may
+/// not show a change within one tick of the kernel's clock.
+const SETTLED: Duration = Duration::from_secs(1);
+/// Bytes read at once.
+const CHUNK: usize = 256 * 1024;
+/// File systems whose bytes come from another program or another machine,
+/// which can serve different ones to each reader, or none at all.
+const FOREIGN: [&str; 14] = [
+    "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "coda", "lustre", "beegfs", "orangefs", "pvfs2",
+    "gfs2",
+];
+/// File systems stacked on others, which may be foreign.
+const STACKED: [&str; 3] = ["overlay", "ecryptfs", "aufs"];
+
+/// Limits of hashing; see [`crate::config::Limits`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HashLimits {
+    pub(super) bytes: u64,
+    pub(super) time: Duration,
+}
+
+/// An executable that was opened with `O_PATH`.
+pub(super) struct Look {
+    pid: u32,
+    file: OwnedFd,
+    link: PathBuf,
+    stat: FileStat,
+}
+
+/// What makes two looks the same work.
+pub(super) type Key = (FileStat, PathBuf);
+
+/// Why there is nothing to look at.
+pub(super) enum NoLook {
+    /// A kernel thread.
+    Absent,
+    /// In words.
+    Unreadable(String),
+}
+
+impl Look {
+    /// Opens what the process runs.
+    pub(super) fn at(pid: u32) -> Result<Self, NoLook> {
+        let path = format!("/proc/{pid}/exe");
+        let failed = |e: io::Error| match e.raw_os_error() {
+            Some(libc::ENOENT) if Path::new(&format!("/proc/{pid}")).exists() => NoLook::Absent,
+            Some(libc::EACCES | libc::EPERM) => NoLook::Unreadable(
+                "its executable may not be looked at: another uid's, or not dumpable, and this agent may not trace it"
+                    .into(),
+            ),
+            _ => NoLook::Unreadable(format!("{path}: {e}")),
+        };
+        let file: OwnedFd =
+            OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&path).map_err(failed)?.into();
+        let link = std::fs::read_link(&path).map_err(failed)?;
+        let stat = image::stat(&file).map_err(failed)?;
+        if stat.mode & libc::S_IFMT != libc::S_IFREG {
+            return Err(NoLook::Unreadable("its executable is not a regular file".into()));
+        }
+        Ok(Self { pid, file, link, stat })
+    }
+
+    pub(super) fn key(&self) -> Key {
+        (self.stat, self.link.clone())
+    }
+
+    fn executable(&self, known: Known, path: Option<String>) -> Executable {
+        Executable {
+            path,
+            digest: known.digest,
+            device: self.stat.device,
+            inode: self.stat.inode,
+            owner_uid: self.stat.uid,
+            mode: self.stat.mode & 0o7777,
+            links: self.stat.links,
+            size: self.stat.size,
+            verity: known.verity,
+        }
+    }
+
+    /// The path, where the agent sees the same file there.
+    fn path_if(&self, seen: &FileStat) -> Option<String> {
+        let same = seen.device == self.stat.device && seen.inode == self.stat.inode && self.stat.links > 0;
+        if same { self.link.to_str().map(str::to_owned) } else { None }
+    }
+}
+
+#[derive(Clone)]
+struct Known {
+    digest: Digest,
+    verity: Option<String>,
+}
+
+/// Digests of files, kept by device, inode, mount, size, mtime and ctime.
+pub(super) struct Digests {
+    cache: Mutex<HashMap<FileStat, Known>>,
+    own_user_namespace: NamespaceId,
+}
+
+impl Digests {
+    pub(super) fn new(own_user_namespace: NamespaceId) -> Self {
+        Self { cache: Mutex::default(), own_user_namespace }
+    }
+
+    /// The answer, where it takes no reading; `None`: ask [`read`](Self::read).
+    pub(super) fn quick(&self, look: &Look) -> Option<Executable> {
+        // Without a mount ID that is never reused, a device number could be
+        // another file system's by now.
+        look.stat.unique_mount?;
+        let known = self.known(&look.stat)?;
+        if look.stat.links == 0 {
+            return Some(look.executable(known, None));
+        }
+        let path = match image::open_cached(&look.link) {
+            Ok(file) => look.path_if(&image::stat(file).ok()?),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::ENOTDIR)) => None,
+            Err(_) => return None,
+        };
+        Some(look.executable(known, path))
+    }
+
+    /// Reads and hashes. May wait for a file system.
+    pub(super) fn read(&self, look: &Look, limits: HashLimits) -> Result<Executable, String> {
+        self.refuse_foreign(look)?;
+        let path = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(&look.link)
+            .and_then(image::stat)
+            .ok()
+            .and_then(|seen| look.path_if(&seen));
+        let known = match self.known(&look.stat) {
+            Some(known) => known,
+            None => self.hash(look, limits)?,
+        };
+        Ok(look.executable(known, path))
+    }
+
+    fn known(&self, stat: &FileStat) -> Option<Known> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(stat).cloned()
+    }
+
+    fn hash(&self, look: &Look, limits: HashLimits) -> Result<Known, String> {
+        let what = || look.link.display();
+        let failed = |e: io::Error| format!("{} could not be read: {e}", what());
+        // O_NONBLOCK: a lease on the file (fcntl(2)) must not make us wait.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(format!("/proc/self/fd/{}", look.file.as_fd().as_raw_fd()))
+            .map_err(failed)?;
+        let known = Known { digest: sha256(&file, limits, &what())?, verity: image::verity_digest(&file) };
+        let after = image::stat(&file).map_err(failed)?;
+        // Losing a link (an upgrade under way) changes ctime but no byte.
+        let unlinked = FileStat { links: after.links, ctime: after.ctime, ..look.stat };
+        if after != look.stat && !(after == unlinked && after.links != look.stat.links) {
+            return Err(format!("{} changed while it was read", what()));
+        }
+        if settled(&look.stat) {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            if cache.len() >= CACHE_ENTRIES {
+                // Rare, and cheaper than keeping an order for every look.
+                cache.clear();
+            }
+            cache.insert(look.stat, known.clone());
+        }
+        Ok(known)
+    }
+
+    fn refuse_foreign(&self, look: &Look) -> Result<(), String> {
+        let kind = file_system(look.pid, look.stat.mount)
+            .ok_or("the file system of its executable is mounted neither here nor where it runs")?;
+        if kind.starts_with("fuse") || FOREIGN.contains(&kind.as_str()) {
+            return Err(format!("its executable lies on a {kind} file system, whose bytes another program or machine serves"));
+        }
+        if STACKED.contains(&kind.as_str()) {
+            let owner = owner_of_namespace(look.pid, "mnt").map_err(|e| format!("its mount namespace: {e}"))?;
+            if owner != self.own_user_namespace {
+                return Err(format!("its executable lies on {kind} in a mount namespace that another user namespace owns"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 of what is left of `file`.
+pub(super) fn sha256(mut file: &File, limits: HashLimits, what: &dyn std::fmt::Display) -> Result<Digest, String> {
+    let began = Instant::now();
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut chunk = vec![0; CHUNK];
+    let mut total: u64 = 0;
+    loop {
+        let n = match file.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(format!("{what} could not be read: {e}")),
+        };
+        total += n as u64;
+        if total > limits.bytes {
+            return Err(format!("{what} is larger than limits.hash_bytes = {} allows", limits.bytes));
+        }
+        if began.elapsed() > limits.time {
+            return Err(format!("hashing {what} took longer than limits.hash_timeout = {:?}", limits.time));
+        }
+        context.update(&chunk[..n]);
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    Ok(Digest(out))
+}
+
+fn settled(stat: &FileStat) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let changed = |(secs, nanos): (i64, u32)| Duration::new(u64::try_from(secs).unwrap_or(0), nanos);
+    [stat.ctime, stat.mtime].into_iter().all(|at| changed(at) + SETTLED < now)
+}
+
+/// The type of a mounted file system, by its number in mountinfo (proc_pid_mountinfo(5)).
+fn file_system(pid: u32, mount: u64) -> Option<String> {
+    ["self".to_owned(), pid.to_string()].into_iter().find_map(|who| {
+        let text = std::fs::read(format!("/proc/{who}/mountinfo")).ok()?;
+        type_in(&String::from_utf8_lossy(&text), mount)
+    })
+}
+
+fn type_in(mountinfo: &str, mount: u64) -> Option<String> {
+    let mount = mount.to_string();
+    mountinfo.lines().find_map(|line| {
+        // Spaces in paths are escaped, so that " - " cannot be forged by one.
+        let (before, after) = line.split_once(" - ")?;
+        (before.split(' ').next() == Some(&mount)).then(|| after.split(' ').next().map(str::to_owned))?
+    })
+}
+
+/// A digest list that is kept up to date: files that root installed, or that
+/// were enrolled.
+pub(super) fn digest_of(path: &Path) -> Result<(FileStat, Digest), String> {
+    let failed = |e: io::Error| format!("{}: {e}", path.display());
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    let stat = image::stat(&file).map_err(failed)?;
+    if stat.mode & libc::S_IFMT != libc::S_IFREG {
+        return Err(format!("{} is not a regular file", path.display()));
+    }
+    let limits = HashLimits { bytes: 1 << 30, time: Duration::from_secs(30) };
+    Ok((stat, sha256(&file, limits, &path.display())?))
+}
+
+/// For messages: what the link says, whatever it is.
+pub(super) fn link_text(pid: u32) -> Option<String> {
+    let link = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(String::from_utf8_lossy(link.as_os_str().as_bytes()).into_owned())
+}
+
+/// Shared by the threads that look and those that read.
+pub(super) type SharedDigests = Arc<Digests>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attestation::process::own_user_namespace;
+
+    fn digests() -> Digests {
+        Digests::new(own_user_namespace().unwrap())
+    }
+
+    #[test]
+    fn an_executable_is_found_and_hashed_within_limits() {
+        let digests = digests();
+        let look = Look::at(std::process::id()).ok().unwrap();
+        let limits = HashLimits { bytes: 1 << 30, time: Duration::from_secs(60) };
+        let exe = digests.read(&look, limits).unwrap();
+        let own = std::env::current_exe().unwrap();
+        assert_eq!(exe.path.as_deref(), own.to_str());
+        assert_eq!(exe.digest, digest_of(&own).unwrap().1);
+        if look.stat.unique_mount.is_some() && settled(&look.stat) {
+            assert_eq!(digests.quick(&look), Some(exe), "the second look takes no reading");
+        }
+        for tight in [HashLimits { bytes: 10, ..limits }, HashLimits { time: Duration::ZERO, ..limits }] {
+            let error = super::Digests::new(own_user_namespace().unwrap()).read(&look, tight).unwrap_err();
+            assert!(error.contains("limits.hash_"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_file_systems_type_is_found_by_mount_number() {
+        let text = "36 35 98:0 / /mnt\\040x rw,noatime master:1 - ext3 /dev/root rw\n\
+            37 35 0:50 / /f rw shared:1 master:2 - fuse.sshfs a:b rw\n3 1 0:1 / / rw - nfs4 x rw\n";
+        assert_eq!(type_in(text, 36).as_deref(), Some("ext3"));
+        assert_eq!(type_in(text, 37).as_deref(), Some("fuse.sshfs"));
+        assert_eq!(type_in(text, 3).as_deref(), Some("nfs4"));
+        assert_eq!(type_in(text, 7), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Which executables are `jsi` itself. The attestor works it out from its own
+//! configuration: the broker has no say in it.
+
+use super::executable::digest_of;
+use super::{Digest, Via};
+use crate::config::Config;
+use crate::process::sys::image::FileStat;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Group of a set-group-ID client, as distributions do with ssh-agent's `_ssh`.
+const CLIENT_GROUP: &str = "_jsi";
+
+/// The digests of clients.
+pub(super) struct Clients {
+    /// gid of [`CLIENT_GROUP`], where root made it and it has no members.
+    pub(super) group: Option<u32>,
+    entries: Mutex<Vec<Entry>>,
+}
+
+struct Entry {
+    path: PathBuf,
+    via: Via,
+    seen: Option<(FileStat, Digest)>,
+}
+
+impl Clients {
+    /// Reads and hashes what the configuration names. Enrolled clients count on
+    /// an advisory agent only.
+    pub(super) fn new(config: &Config, advisory: bool) -> Self {
+        let genuine = config.genuine_clients.iter().map(|path| (path, Via::GenuineClient));
+        let enrolled = config.enrolled_clients.iter().filter(|_| advisory).map(|path| (path, Via::EnrolledClient));
+        let entries = genuine.chain(enrolled).map(|(path, via)| Entry { path: path.clone(), via, seen: None }).collect();
+        let clients = Self { group: client_group(Path::new("/etc/group")), entries: Mutex::new(entries) };
+        clients.refresh();
+        clients
+    }
+
+    /// Looks whether a file has changed, and hashes it again if so.
+    pub(super) fn refresh(&self) {
+        for entry in self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            let now = std::fs::metadata(&entry.path).ok();
+            let same = now.as_ref().zip(entry.seen.as_ref()).is_some_and(|(now, (then, _))| {
+                (now.dev(), now.ino(), now.size()) == (then.device, then.inode, then.size)
+                    && (now.ctime(), now.ctime_nsec()) == (then.ctime.0, i64::from(then.ctime.1))
+                    && (now.mtime(), now.mtime_nsec()) == (then.mtime.0, i64::from(then.mtime.1))
+            });
+            if same {
+                continue;
+            }
+            entry.seen = None;
+            if now.is_none() || (entry.via == Via::GenuineClient && !root_installed(&entry.path)) {
+                continue;
+            }
+            entry.seen = digest_of(&entry.path).ok();
+        }
+    }
+
+    /// Whether that is a client, and of which kind.
+    pub(super) fn kind(&self, digest: &Digest) -> Option<Via> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = |via| entries.iter().any(|e| e.via == via && e.seen.as_ref().is_some_and(|(_, d)| d == digest));
+        [Via::GenuineClient, Via::EnrolledClient].into_iter().find(|via| found(*via))
+    }
+}
+
+/// The file and every directory above it belong to root, and nobody else may
+/// write them.
+fn root_installed(path: &Path) -> bool {
+    let Ok(real) = path.canonicalize() else { return false };
+    let kept = |at: &Path| {
+        std::fs::symlink_metadata(at)
+            .is_ok_and(|facts| facts.uid() == 0 && (facts.file_type().is_symlink() || facts.mode() & 0o022 == 0))
+    };
+    // Both as named and as resolved: whoever may change a link on the way
+    // chooses the file.
+    path.is_absolute() && path.ancestors().all(kept) && real.ancestors().all(kept)
+}
+
+/// A group that root keeps and that has no members: only a set-group-ID file
+/// gives it.
+fn client_group(file: &Path) -> Option<u32> {
+    if !root_installed(file) {
+        return None;
+    }
+    group_in(&std::fs::read_to_string(file).ok()?)
+}
+
+fn group_in(text: &str) -> Option<u32> {
+    text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        match fields[..] {
+            [CLIENT_GROUP, _, gid, ""] => gid.parse().ok().filter(|&gid| gid != 0),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_with_members_is_no_client_group() {
+        assert_eq!(group_in("root:x:0:\n_jsi:x:990:\n"), Some(990));
+        assert_eq!(group_in("_jsi:x:990:mallory\n"), None);
+        assert_eq!(group_in("_jsi:x:0:\n"), None);
+        assert_eq!(group_in("x_jsi:x:990:\n"), None);
+    }
+
+    #[test]
+    fn a_file_in_a_directory_that_others_may_write_is_not_genuine() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("jsi");
+        std::fs::copy("/bin/true", &file).unwrap();
+        assert!(!root_installed(&file), "below a world-writable /tmp");
+        assert!(root_installed(Path::new("/bin/sh")));
+    }
+}

@@ -1,0 +1,345 @@
+//! What the attestor knows, and how it works out an attestation.
+
+use super::ancestry::{MAX_ANCESTORS, Step, parent, refused};
+use super::executable::{Digests, HashLimits, Key, Look, NoLook, SharedDigests};
+use super::facts::Reading;
+use super::generation::{Generation, Stat};
+use super::genuine::Clients;
+use super::held::{Held, Images, alive};
+use super::pool::Pool;
+use super::process::{NamespaceId, Status, own_user_namespace};
+use super::wire::Facts;
+use super::{AttestError, Assurance, Executable, Fact, ProcessFacts, Shortfall, Via};
+use crate::config::Config;
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+/// How old facts about ancestors above the requester, and about cgroups, may
+/// be. Caller and requester are looked at every time.
+const AROUND_FRESH: Duration = Duration::from_secs(1);
+/// Ancestors whose facts are kept.
+const MAX_KEPT_ANCESTORS: usize = 4096;
+/// Files that one request may have read: the caller's and its ancestors'.
+const MAX_READS: usize = MAX_ANCESTORS + 8;
+
+/// Everything that the attestor's threads share.
+pub(super) struct Server {
+    pub(super) images: Images,
+    pub(super) pool: Arc<Pool>,
+    digests: SharedDigests,
+    rules: RwLock<Arc<Rules>>,
+    own_user_namespace: NamespaceId,
+    ancestors: Mutex<HashMap<u32, Kept>>,
+    serial: AtomicU64,
+}
+
+/// What configuration says.
+pub(super) struct Rules {
+    pub(super) clients: Clients,
+    pub(super) advisory: Vec<String>,
+}
+
+/// The last attestation of an image, and what must be as it was for it to hold.
+pub(super) struct Cached {
+    pub(super) serial: u64,
+    pub(super) facts: Arc<Facts>,
+    pub(super) requester: Option<Arc<Held>>,
+    at: Instant,
+    rules: Arc<Rules>,
+    caller_seen: Seen,
+    requester_seen: Option<Seen>,
+    /// The requester is the caller's parent.
+    adjacent: bool,
+}
+
+#[derive(PartialEq, Eq)]
+struct Seen {
+    parent: u32,
+    session: u32,
+    terminal: i32,
+    status: Status,
+}
+
+impl Seen {
+    fn of(stat: &Stat, status: Status) -> Self {
+        Self { parent: stat.parent, session: stat.session, terminal: stat.terminal, status }
+    }
+}
+
+struct Kept {
+    generation: Generation,
+    at: Instant,
+    parent: u32,
+    facts: ProcessFacts,
+    status: Status,
+}
+
+/// Executables that the pool has read for one request.
+pub(super) type Learned = Vec<(Key, Result<Executable, String>)>;
+
+/// Why there is no answer, or not yet.
+pub(super) enum Stop {
+    Error(AttestError),
+    /// The pool must read this first.
+    Read(Look),
+}
+
+impl From<AttestError> for Stop {
+    fn from(error: AttestError) -> Self {
+        Self::Error(error)
+    }
+}
+
+fn caller(reason: String) -> Stop {
+    Stop::Error(AttestError::Caller(reason))
+}
+
+impl Server {
+    pub(super) fn new(config: &Config, advisory: Vec<String>) -> io::Result<Self> {
+        let own_user_namespace = own_user_namespace()?;
+        let digests = Arc::new(Digests::new(own_user_namespace));
+        let (limits, per_minute) = hash_limits(config);
+        Ok(Self {
+            images: Images::default(),
+            pool: Pool::start(Arc::clone(&digests), limits, per_minute)?,
+            digests,
+            rules: RwLock::new(Arc::new(rules(config, advisory))),
+            own_user_namespace,
+            ancestors: Mutex::default(),
+            serial: AtomicU64::new(0),
+        })
+    }
+
+    /// Takes another configuration.
+    pub(super) fn reload(&self, config: &Config, advisory: Vec<String>) {
+        let (limits, per_minute) = hash_limits(config);
+        self.pool.set_limits(limits, per_minute);
+        let new = Arc::new(rules(config, advisory));
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = new;
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Who is behind that image?
+    pub(super) fn attest(&self, held: &Arc<Held>, learned: &Learned) -> Result<Arc<Cached>, Stop> {
+        let stat = held.check().map_err(caller)?;
+        let status = held.status().map_err(caller)?;
+        let rules = self.rules();
+        let cached = held.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(cached) = &cached
+            && self.holds(cached, &rules, &stat, &status)?
+        {
+            return Ok(Arc::clone(cached));
+        }
+        let (facts, requester) = self.look(held, &stat, &status, &rules, learned)?;
+        // What was read is what the image was only if it is the same image still.
+        held.check().map_err(caller)?;
+        let same = cached.filter(|cached| *cached.facts == facts);
+        let cached = Arc::new(Cached {
+            serial: same.as_ref().map_or_else(|| self.serial.fetch_add(1, Ordering::Relaxed) + 1, |same| same.serial),
+            facts: same.map_or_else(|| Arc::new(facts), |same| Arc::clone(&same.facts)),
+            adjacent: requester.as_ref().is_none_or(|(found, _)| found.pid == stat.parent),
+            caller_seen: Seen::of(&stat, status),
+            requester: requester.as_ref().map(|(found, _)| Arc::clone(found)),
+            requester_seen: requester.map(|(_, seen)| seen),
+            at: Instant::now(),
+            rules,
+        });
+        *held.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&cached));
+        Ok(cached)
+    }
+
+    /// Whether nothing has changed since: caller and requester are the same
+    /// images with the same credentials, and the one is still the other's parent.
+    fn holds(&self, cached: &Cached, rules: &Arc<Rules>, stat: &Stat, status: &Status) -> Result<bool, Stop> {
+        let seen = &cached.caller_seen;
+        let unchanged = seen.parent == stat.parent
+            && seen.session == stat.session
+            && seen.terminal == stat.terminal
+            && seen.status == *status;
+        if !unchanged || !cached.adjacent || !Arc::ptr_eq(&cached.rules, rules) || cached.at.elapsed() > AROUND_FRESH {
+            return Ok(false);
+        }
+        let (Some(requester), Some(seen)) = (&cached.requester, &cached.requester_seen) else { return Ok(true) };
+        let Ok(stat) = requester.check() else { return Ok(false) };
+        let Ok(status) = requester.status() else { return Ok(false) };
+        Ok(*seen == Seen::of(&stat, status))
+    }
+
+    fn look(
+        &self,
+        held: &Arc<Held>,
+        stat: &Stat,
+        status: &Status,
+        rules: &Rules,
+        learned: &Learned,
+    ) -> Result<(Facts, Option<(Arc<Held>, Seen)>), Stop> {
+        rules.clients.refresh();
+        let exe = self.executable_of(held, learned)?;
+        let group_client = held.group_client && held.hidden();
+        let kind = exe.known().and_then(|exe| rules.clients.kind(&exe.digest));
+        let via = if group_client { Via::GenuineClient } else { kind.unwrap_or(Via::Direct) };
+        let facts = self.judge(held.pid, stat, status, exe, group_client);
+        let chain = self.walk(held, stat, learned)?;
+        let requester = match via {
+            Via::Direct => None,
+            Via::GenuineClient | Via::EnrolledClient => Some(self.requester(&facts, &chain, rules, learned)?),
+        };
+        let reached = requester.as_ref().map_or(facts.assurance, |(r, ..)| r.assurance.min(facts.assurance));
+        let capped = if rules.advisory.is_empty() { reached } else { reached.min(Assurance::Executable) };
+        let (requester, found) = requester.map_or((None, None), |(facts, held, seen)| (Some(facts), Some((held, seen))));
+        let facts = Facts {
+            caller: facts,
+            requester,
+            ancestry: chain.into_iter().map(|(_, kept)| kept.facts).collect(),
+            via,
+            assurance: capped,
+            advisory: rules.advisory.clone(),
+        };
+        Ok((facts, found))
+    }
+
+    /// The nearest ancestor that is not itself a client, where it may be one.
+    fn requester(
+        &self,
+        facts: &ProcessFacts,
+        chain: &[(Step, Kept)],
+        rules: &Rules,
+        learned: &Learned,
+    ) -> Result<(ProcessFacts, Arc<Held>, Seen), Stop> {
+        let refuse = |reason: String| Stop::Error(AttestError::Requester(reason));
+        let is_client = |facts: &ProcessFacts| facts.exe.known().is_some_and(|exe| rules.clients.kind(&exe.digest).is_some());
+        let (step, kept) = chain
+            .iter()
+            .find(|(_, kept)| !is_client(&kept.facts))
+            .ok_or_else(|| refuse("the client has no ancestor that could have asked".into()))?;
+        if let Some(reason) = refused(&kept.facts, &step.stat.comm, &kept.status, facts) {
+            return Err(refuse(reason));
+        }
+        let pidfd = || step.pidfd.try_clone().map_err(|e| e.to_string());
+        let held = self.images.hold(step.pid, facts.uid, false, Some(&step.stat), pidfd).map_err(refuse)?;
+        // From here on the held image is what counts: it could have become
+        // another program, or have lost its child, since the walk.
+        let stat = held.check().map_err(refuse)?;
+        let status = held.status().map_err(refuse)?;
+        let exe = self.executable_of(&held, learned)?;
+        let mut found = self.judge(held.pid, &stat, &status, exe, false);
+        if is_client(&found) {
+            return Err(refuse(format!("process {} became a client while it was looked at", found.pid)));
+        }
+        if let Some(reason) = refused(&found, &stat.comm, &status, facts) {
+            return Err(refuse(reason));
+        }
+        held.check().map_err(refuse)?;
+        found.assurance = found.assurance.min(Assurance::Executable);
+        if let Some(Shortfall { reason, .. }) = found.shortfalls.iter_mut().find(|s| s.level == Assurance::Image) {
+            *reason = "found by ancestry: whoever can start a program can stand below it".into();
+        }
+        let seen = Seen::of(&stat, status);
+        Ok((found, held, seen))
+    }
+
+    /// The ancestors, nearest first. Ends early where one cannot be looked at.
+    fn walk(&self, held: &Held, stat: &Stat, learned: &Learned) -> Result<Vec<(Step, Kept)>, Stop> {
+        let mut chain: Vec<(Step, Kept)> = Vec::new();
+        let mut next = parent(held.pid, &held.pidfd, stat.parent);
+        while let Ok(Some(step)) = next {
+            let Some(kept) = self.ancestor(&step, learned)? else { break };
+            next = step.parent();
+            chain.push((step, kept));
+            if chain.len() == MAX_ANCESTORS {
+                break;
+            }
+        }
+        Ok(chain)
+    }
+
+    fn ancestor(&self, step: &Step, learned: &Learned) -> Result<Option<Kept>, Stop> {
+        let (pid, stat) = (step.pid, &step.stat);
+        if let Some(kept) = self.ancestors.lock().unwrap_or_else(PoisonError::into_inner).get(&pid)
+            && kept.generation.same(&stat.generation)
+            && kept.parent == stat.parent
+            && kept.at.elapsed() <= AROUND_FRESH
+        {
+            return Ok(Some(kept.copy()));
+        }
+        let Ok(status) = Status::read(pid) else { return Ok(None) };
+        let exe = self.executable_at(pid, learned)?;
+        let facts = self.judge(pid, stat, &status, exe, false);
+        // Everything was read of this process only if it has neither ended nor
+        // become another program meanwhile.
+        let now = Step::at(pid).map(|now| now.stat.generation);
+        if alive(&step.pidfd).is_err() || now != Ok(stat.generation) {
+            return Ok(None);
+        }
+        let kept = Kept { generation: stat.generation, at: Instant::now(), parent: stat.parent, facts, status };
+        let mut ancestors = self.ancestors.lock().unwrap_or_else(PoisonError::into_inner);
+        if ancestors.len() >= MAX_KEPT_ANCESTORS {
+            ancestors.clear();
+        }
+        ancestors.insert(pid, kept.copy());
+        Ok(Some(kept))
+    }
+
+    fn judge(&self, pid: u32, stat: &Stat, status: &Status, exe: Fact<Executable>, group_client: bool) -> ProcessFacts {
+        let own_user_namespace = self.own_user_namespace;
+        Reading { pid, stat, status, exe, group_client, own_user_namespace }.judge()
+    }
+
+    /// The executable of a held image, looked at once.
+    fn executable_of(&self, held: &Held, learned: &Learned) -> Result<Fact<Executable>, Stop> {
+        if let Some(exe) = &*held.exe.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(exe.clone());
+        }
+        let exe = self.executable_at(held.pid, learned)?;
+        held.check().map_err(caller)?;
+        *held.exe.lock().unwrap_or_else(PoisonError::into_inner) = Some(exe.clone());
+        Ok(exe)
+    }
+
+    fn executable_at(&self, pid: u32, learned: &Learned) -> Result<Fact<Executable>, Stop> {
+        let look = match Look::at(pid) {
+            Ok(look) => look,
+            Err(NoLook::Absent) => return Ok(Fact::Absent),
+            Err(NoLook::Unreadable(reason)) => return Ok(Fact::Unreadable(reason)),
+        };
+        if let Some(exe) = self.digests.quick(&look) {
+            return Ok(Fact::Known(exe));
+        }
+        let key = look.key();
+        match learned.iter().find(|(known, _)| *known == key) {
+            Some((_, Ok(exe))) => Ok(Fact::Known(exe.clone())),
+            Some((_, Err(reason))) => Ok(Fact::Unreadable(reason.clone())),
+            None if learned.len() >= MAX_READS => {
+                Err(AttestError::Limit(format!("more than {MAX_READS} executables to read for one request")).into())
+            }
+            None => Err(Stop::Read(look)),
+        }
+    }
+}
+
+impl Kept {
+    fn copy(&self) -> Self {
+        Self {
+            generation: self.generation,
+            at: self.at,
+            parent: self.parent,
+            facts: self.facts.clone(),
+            status: self.status.clone(),
+        }
+    }
+}
+
+fn rules(config: &Config, advisory: Vec<String>) -> Rules {
+    Rules { clients: Clients::new(config, !advisory.is_empty()), advisory }
+}
+
+fn hash_limits(config: &Config) -> (HashLimits, u32) {
+    let limits = &config.limits;
+    (HashLimits { bytes: limits.hash_bytes, time: limits.hash_timeout }, limits.hashes_per_minute)
+}

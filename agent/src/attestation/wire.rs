@@ -1,0 +1,79 @@
+//! Messages between broker and attestor: postcard, one to a datagram.
+
+use super::{Anchor, AttestError, Assurance, ProcessFacts, ProcessIdentity, Via};
+use serde::{Deserialize, Serialize};
+
+/// Broker to attestor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    /// Comes back in the reply.
+    pub(super) id: u64,
+    pub(super) op: Op,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Op {
+    /// With the peer's pidfd.
+    Open { pid: u32, uid: u32, gid: u32 },
+    /// Has no reply.
+    Forget { image: u64 },
+    /// `serial` and `requester`: what the broker has from the last time; 0: nothing.
+    Attest { image: u64, serial: u64, requester: u64 },
+    Recheck { caller: u64, requester: u64 },
+    Resolve { image: u64, anchor: Anchor },
+    Find { identity: ProcessIdentity },
+    /// Configuration is read again, by the attestor itself.
+    Reload,
+    Ping,
+}
+
+/// Attestor to broker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Reply {
+    pub(super) id: u64,
+    pub(super) body: Body,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Body {
+    Opened(Result<u64, Refused>),
+    /// With the requester's pidfd, where the broker has not said that it has it.
+    Attested(Result<Attested, AttestError>),
+    Rechecked(Result<(), AttestError>),
+    /// With a pidfd, where it is Ok.
+    Resolved(Result<ProcessIdentity, AttestError>),
+    /// With a pidfd, where it is Some.
+    Found(Option<ProcessIdentity>),
+    Reloaded(Result<(), String>),
+    Pong,
+}
+
+/// Why a peer is not held.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Refused {
+    NoPid,
+    Gone,
+    Unverified(String),
+    Limit(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Attested {
+    /// Names the facts: the same serial, the same facts.
+    pub(super) serial: u64,
+    pub(super) requester: u64,
+    /// `None`: as the broker has them.
+    pub(super) facts: Option<Facts>,
+}
+
+/// What an attestation says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Facts {
+    pub(super) caller: ProcessFacts,
+    /// `None`: the caller.
+    pub(super) requester: Option<ProcessFacts>,
+    pub(super) ancestry: Vec<ProcessFacts>,
+    pub(super) via: Via,
+    pub(super) assurance: Assurance,
+    pub(super) advisory: Vec<String>,
+}
