@@ -41,6 +41,13 @@ struct NewField {
 }
 
 impl NewSecret {
+    /// A secret without fields yet.
+    #[must_use]
+    pub fn new(name: &str, owner: &str, purpose: &str) -> Self {
+        let (name, owner, purpose) = (name.to_owned(), owner.to_owned(), purpose.to_owned());
+        Self { name, owner, purpose, ..Self::default() }
+    }
+
     /// Adds a field.
     pub fn field(
         &mut self,
@@ -207,8 +214,7 @@ mod tests {
     use super::*;
 
     fn size(message: &PutSecretRequest) -> usize {
-        let values: usize =
-            message.pieces.iter().map(|p| p.value.len() + p.name.len() + 16).sum();
+        let values: usize = message.pieces.iter().map(|p| p.value.len() + p.name.len() + 16).sum();
         message.padding.len() + message.name.len() + values
     }
 

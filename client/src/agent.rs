@@ -13,7 +13,9 @@ use jsi_proto::v1::{
 };
 use std::sync::Mutex;
 use std::time::Duration;
-use tonic::{Status, Streaming};
+use tonic::{Response, Status, Streaming};
+
+type Client = AgentClient<Connection>;
 
 /// A connection to the agent. Leases that are bound to the connection end when
 /// it is dropped.
@@ -64,8 +66,8 @@ impl Agent {
     /// # Errors
     /// As the agent answers.
     pub async fn who_am_i(&self) -> Result<(Attestation, String), Error> {
-        let answer =
-            self.call(async |mut agent| agent.who_am_i(WhoAmIRequest {}).await).await?.into_inner();
+        let call = |mut agent: Client, it| async move { agent.who_am_i(it).await };
+        let answer = self.call(WhoAmIRequest {}, call).await?;
         let attestation =
             answer.attestation.ok_or(Error::Protocol("the answer has no attestation"))?;
         Ok((attestation, answer.agent_version))
@@ -76,12 +78,9 @@ impl Agent {
     /// # Errors
     /// As the agent answers.
     pub async fn credentials(&self, prefix: &str) -> Result<Vec<Credential>, Error> {
-        let answer = self
-            .call(async |mut agent| {
-                agent.list_credentials(ListCredentialsRequest { prefix: prefix.to_owned() }).await
-            })
-            .await?;
-        Ok(answer.into_inner().credentials)
+        let request = ListCredentialsRequest { prefix: prefix.to_owned() };
+        let call = |mut agent: Client, it| async move { agent.list_credentials(it).await };
+        Ok(self.call(request, call).await?.credentials)
     }
 
     /// Asks for a credential. May take as long as an approval takes.
@@ -89,10 +88,8 @@ impl Agent {
     /// # Errors
     /// As the agent answers.
     pub async fn request(&self, request: Request) -> Result<Leased, Error> {
-        let mut answer = self
-            .call(async |mut agent| agent.request_credential(request.inner.clone()).await)
-            .await?
-            .into_inner();
+        let call = |mut agent: Client, it| async move { agent.request_credential(it).await };
+        let mut answer = self.call(request.inner, call).await?;
         let mut assembly = Assembly::default();
         while let Some(message) = answer.message().await? {
             assembly.take(message)?;
@@ -108,9 +105,9 @@ impl Agent {
     pub async fn renew(&self, id: &str, increment: Option<Duration>) -> Result<Lease, Error> {
         let request =
             RenewLeaseRequest { lease_id: id.to_owned(), increment: increment.map(to_proto) };
-        let answer =
-            self.call(async |mut agent| agent.renew_lease(request.clone()).await).await?;
-        present(answer.into_inner().lease)
+        let call = |mut agent: Client, it| async move { agent.renew_lease(it).await };
+        let answer = self.call(request, call).await?;
+        present(answer.lease)
     }
 
     /// Gives a lease up. Releasing one that has ended is no error.
@@ -119,9 +116,9 @@ impl Agent {
     /// As the agent answers.
     pub async fn release(&self, id: &str) -> Result<Lease, Error> {
         let request = ReleaseLeaseRequest { lease_id: id.to_owned() };
-        let answer =
-            self.call(async |mut agent| agent.release_lease(request.clone()).await).await?;
-        present(answer.into_inner().lease)
+        let call = |mut agent: Client, it| async move { agent.release_lease(it).await };
+        let answer = self.call(request, call).await?;
+        present(answer.lease)
     }
 
     /// One lease of the requester, without its secret.
@@ -130,8 +127,9 @@ impl Agent {
     /// As the agent answers.
     pub async fn lease(&self, id: &str) -> Result<Lease, Error> {
         let request = GetLeaseRequest { lease_id: id.to_owned() };
-        let answer = self.call(async |mut agent| agent.get_lease(request.clone()).await).await?;
-        present(answer.into_inner().lease)
+        let call = |mut agent: Client, it| async move { agent.get_lease(it).await };
+        let answer = self.call(request, call).await?;
+        present(answer.lease)
     }
 
     /// The requester's leases. `all` (everybody's) is for the admin socket.
@@ -140,8 +138,9 @@ impl Agent {
     /// As the agent answers.
     pub async fn leases(&self, prefix: &str, all: bool, ended: bool) -> Result<Vec<Lease>, Error> {
         let request = ListLeasesRequest { all, prefix: prefix.to_owned(), ended };
-        let answer = self.call(async |mut agent| agent.list_leases(request.clone()).await).await?;
-        Ok(answer.into_inner().leases)
+        let call = |mut agent: Client, it| async move { agent.list_leases(it).await };
+        let answer = self.call(request, call).await?;
+        Ok(answer.leases)
     }
 
     /// The leases as they are now, then each change.
@@ -150,24 +149,25 @@ impl Agent {
     /// As the agent answers.
     pub async fn watch(&self, prefix: &str, all: bool) -> Result<Watch, Error> {
         let request = WatchLeasesRequest { all, prefix: prefix.to_owned() };
-        let answer =
-            self.call(async |mut agent| agent.watch_leases(request.clone()).await).await?;
-        Ok(Watch { events: answer.into_inner() })
+        let call = |mut agent: Client, it| async move { agent.watch_leases(it).await };
+        let answer = self.call(request, call).await?;
+        Ok(Watch { events: answer })
     }
 
     /// Calls once more, over a new connection, where the first one broke: an
     /// agent that systemd started refuses the bytes that came in before it
     /// could ask for their sender, and each of these calls may be repeated.
-    async fn call<T, F>(&self, call: F) -> Result<T, Error>
+    async fn call<I, O, F>(&self, input: I, call: impl Fn(Client, I) -> F) -> Result<O, Error>
     where
-        F: AsyncFn(AgentClient<Connection>) -> Result<T, Status>,
+        I: Clone,
+        F: Future<Output = Result<Response<O>, Status>>,
     {
         let mut again = true;
         loop {
-            let client = AgentClient::with_origin(self.current(), connect::origin());
-            match call(client).await.map_err(Error::from) {
+            let client = Client::with_origin(self.current(), connect::origin());
+            match call(client, input.clone()).await.map_err(Error::from) {
                 Err(Error::Broken(_)) if again => self.reconnect().await?,
-                answer => return answer,
+                answer => return Ok(answer?.into_inner()),
             }
             again = false;
         }

@@ -63,9 +63,7 @@ pub fn agent_socket() -> Socket {
 #[must_use]
 pub fn admin_socket() -> Socket {
     match std::env::var_os("JSI_ADMIN_SOCK").filter(|value| !value.is_empty()) {
-        Some(path) => {
-            Socket { path: path.into(), origin: Origin::Variable("JSI_ADMIN_SOCK") }
-        }
+        Some(path) => Socket { path: path.into(), origin: Origin::Variable("JSI_ADMIN_SOCK") },
         None => Socket { path: admin_beside(&agent_socket().path), origin: Origin::Beside },
     }
 }

@@ -115,9 +115,9 @@ impl Refusal {
         use Reason as R;
         match self.reason {
             Some(R::InvalidField | R::UnknownScope | R::BindingRefused) => Kind::Usage,
-            Some(
-                R::UnknownCredential | R::UnknownField | R::UnknownLease | R::SecretMissing,
-            ) => Kind::NotFound,
+            Some(R::UnknownCredential | R::UnknownField | R::UnknownLease | R::SecretMissing) => {
+                Kind::NotFound
+            }
             Some(
                 R::DeniedByPolicy
                 | R::CallerNotVerified
@@ -179,8 +179,7 @@ impl From<Status> for Error {
             fields.map(|field| (field.field.clone(), field.description.clone())).collect()
         });
         Self::Refused(Box::new(Refusal {
-            reason: info
-                .and_then(|info| Reason::from_str_name(&format!("REASON_{}", info.reason))),
+            reason: info.and_then(|info| Reason::from_str_name(&format!("REASON_{}", info.reason))),
             code: status.code(),
             message: if status.message().is_empty() {
                 format!("the agent answered {:?}", status.code())

@@ -118,8 +118,22 @@ mod tests {
     #[test]
     fn malformed_references_are_not_taken() {
         for bad in [
-            "", "#x", "/a", "a/", "a//b", "A", "a b", "../x", "a/.b", "ä", "a\n", "a#", "a#B", "a#b#c",
-            "a#b/c", "1/2/3/4/5/6/7/8/9",
+            "",
+            "#x",
+            "/a",
+            "a/",
+            "a//b",
+            "A",
+            "a b",
+            "../x",
+            "a/.b",
+            "ä",
+            "a\n",
+            "a#",
+            "a#B",
+            "a#b#c",
+            "a#b/c",
+            "1/2/3/4/5/6/7/8/9",
         ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad:?}");
         }

@@ -1,0 +1,30 @@
+//! `jsi-agent`, for what only it can do. Never by PATH: what is found there is
+//! whatever the caller's environment says.
+
+use crate::failure::Failure;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+const PLACES: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec/jsi"];
+
+/// Becomes `jsi-agent` with these arguments.
+pub(crate) fn become_agent(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
+    let agent = find()?;
+    let error = Command::new(&agent).arg0("jsi-agent").args(arguments).exec();
+    Err(Failure::new(format!("cannot run {}: {error}", agent.display())))
+}
+
+fn find() -> Result<PathBuf, Failure> {
+    let own = std::fs::read_link("/proc/self/exe").ok();
+    let beside = own.as_deref().and_then(|own| own.parent()).map(PathBuf::from);
+    let places: Vec<PathBuf> = beside.into_iter().chain(PLACES.map(PathBuf::from)).collect();
+    let found = places.iter().map(|place| place.join("jsi-agent")).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+        Failure::new(format!("jsi-agent is in none of {}", places.join(", ")))
+            .code(4)
+            .advise("install it beside jsi")
+    })
+}

@@ -1,0 +1,184 @@
+//! The program that `jsi exec` will become: found, opened and measured before
+//! anything is asked for.
+
+use crate::failure::Failure;
+use jsi_client::v1::TargetClaim;
+use ring::digest::{Context, SHA256};
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Not executable; as the shell says it.
+const CANNOT_RUN: u8 = 126;
+/// Not there; as the shell says it.
+const NOT_FOUND: u8 = 127;
+/// Where programs are looked for without PATH, as execvp does.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// Largest file that is measured, in bytes; the agent's own limit.
+const MAX_HASHED: u64 = 512 * 1024 * 1024;
+
+/// A program, and what it was when it was looked at.
+pub(super) struct Target {
+    path: PathBuf,
+    seen: Metadata,
+    claim: TargetClaim,
+}
+
+impl Target {
+    /// Finds a program as execvp would, and measures it.
+    pub(super) fn find(program: &OsStr, path: Option<&OsStr>) -> Result<Self, Failure> {
+        let path = search(program, path)?;
+        let seen = std::fs::metadata(&path).map_err(|error| cannot_run(&path, &error))?;
+        let resolved = path.canonicalize().map_err(|error| cannot_run(&path, &error))?;
+        let claim = TargetClaim {
+            exe: resolved.to_string_lossy().into_owned(),
+            // A program may be executable and yet unreadable: no digest then.
+            digest: File::open(&path).and_then(|file| digest(file, &seen)).unwrap_or_default(),
+        };
+        Ok(Self { path, seen, claim })
+    }
+
+    /// What exec is given: as found, since programs look at their own name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The measurement, for the agent.
+    pub(super) fn claim(&self) -> TargetClaim {
+        self.claim.clone()
+    }
+
+    /// It is still the file that was measured.
+    pub(super) fn unchanged(&self) -> Result<(), Failure> {
+        let same = |now: &Metadata| {
+            let key = |m: &Metadata| {
+                (m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec())
+            };
+            key(now) == key(&self.seen)
+        };
+        match std::fs::metadata(&self.path) {
+            Ok(now) if same(&now) => Ok(()),
+            Ok(_) => Err(Failure::new(format!("{} was changed meanwhile", self.path.display()))
+                .code(CANNOT_RUN)
+                .advise("run it again")),
+            Err(error) => Err(cannot_run(&self.path, &error)),
+        }
+    }
+}
+
+/// The failure that execution of a file gave.
+pub(super) fn cannot_run(path: &Path, error: &io::Error) -> Failure {
+    let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN };
+    Failure::new(format!("cannot run {}: {error}", path.display())).code(code)
+}
+
+fn search(program: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
+    let not_found =
+        || Failure::new(format!("{}: command not found", program.display())).code(NOT_FOUND);
+    if program.is_empty() {
+        return Err(not_found());
+    }
+    if program.as_bytes().contains(&b'/') {
+        let path = PathBuf::from(program);
+        return check(&path).map(|()| path.clone()).map_err(|error| cannot_run(&path, &error));
+    }
+    let mut refused = None;
+    let places = path.unwrap_or(OsStr::new(DEFAULT_PATH));
+    for place in places.as_bytes().split(|b| *b == b':') {
+        let place =
+            if place.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(place)) };
+        let candidate = place.join(program);
+        match check(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                refused.get_or_insert((candidate, error));
+            }
+            Err(_) => {}
+        }
+    }
+    match refused {
+        Some((candidate, error)) => Err(cannot_run(&candidate, &error)),
+        None => Err(not_found()),
+    }
+}
+
+fn check(path: &Path) -> io::Result<()> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a regular file"));
+    }
+    nix::unistd::access(path, nix::unistd::AccessFlags::X_OK)?;
+    Ok(())
+}
+
+/// The SHA-256 of a file, lower-case hex.
+pub(crate) fn measure(path: &Path) -> io::Result<String> {
+    let file = File::open(path)?;
+    let seen = file.metadata()?;
+    match digest(file, &seen)? {
+        found if found.is_empty() => Err(io::Error::other("it is larger than 512 MiB")),
+        found => Ok(found),
+    }
+}
+
+fn digest(mut file: File, seen: &Metadata) -> io::Result<String> {
+    let found = file.metadata()?;
+    if (found.dev(), found.ino()) != (seen.dev(), seen.ino()) || found.size() > MAX_HASHED {
+        return Ok(String::new());
+    }
+    let mut context = Context::new(&SHA256);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => context.update(buffer.get(..count).unwrap_or_default()),
+        }
+    }
+    Ok(data_encoding::HEXLOWER.encode(context.finish().as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn code(found: Result<Target, Failure>) -> u8 {
+        match found {
+            Err(Failure::Told { code, .. }) => code,
+            _ => panic!("it was found"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_gives_127_and_what_cannot_run_126() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = dir.path().join("plain");
+        std::fs::write(&plain, "x").unwrap();
+        std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let path = dir.path().as_os_str();
+        assert_eq!(code(Target::find(OsStr::new("nothing-here"), Some(path))), 127);
+        assert_eq!(code(Target::find(OsStr::new("/nothing/here"), None)), 127);
+        assert_eq!(code(Target::find(OsStr::new(""), Some(path))), 127);
+        assert_eq!(code(Target::find(OsStr::new("plain"), Some(path))), 126);
+        assert_eq!(code(Target::find(plain.as_os_str(), None)), 126);
+        assert_eq!(code(Target::find(path, None)), 126);
+    }
+
+    #[test]
+    fn a_program_is_measured_and_a_change_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        std::fs::write(&program, "abc").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let target = Target::find(OsStr::new("program"), Some(dir.path().as_os_str())).unwrap();
+        assert_eq!(
+            target.claim().digest,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert!(target.unchanged().is_ok());
+        std::fs::write(&program, "abcd").unwrap();
+        assert!(target.unchanged().is_err());
+    }
+}

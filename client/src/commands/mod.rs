@@ -1,0 +1,118 @@
+//! The subcommands, one file for each, and the table of them.
+
+mod allow;
+mod audit;
+mod exec;
+mod explain;
+mod get;
+mod init;
+mod leases;
+mod lock;
+mod policy;
+mod release;
+mod reload;
+mod renew;
+mod revoke;
+mod secret;
+mod status;
+mod unlock;
+mod whoami;
+
+use crate::failure::Failure;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use std::process::ExitCode;
+
+/// A subcommand. Its arguments are defined only when it is the one that runs:
+/// building all of them would take longer than most calls.
+struct Entry {
+    name: &'static str,
+    about: &'static str,
+    define: fn(Command) -> Command,
+    run: fn(&mut ArgMatches) -> Result<(), Failure>,
+}
+
+macro_rules! entries {
+    ($($name:literal $module:ident $about:literal;)*) => {
+        &[$(Entry {
+            name: $name,
+            about: $about,
+            define: $module::Arguments::augment_args,
+            run: |matches| $module::run($module::Arguments::from_arg_matches_mut(matches)?),
+        }),*]
+    };
+}
+
+const ENTRIES: &[Entry] = entries! {
+    "init" init "Set up a store, its key and a first policy (jsi-agent init)";
+    "secret" secret "Put, list and remove stored secrets";
+    "get" get "Print a credential, leased to the shell that asks";
+    "exec" exec "Become a command that has credentials in its environment or descriptors";
+    "renew" renew "Lengthen a lease";
+    "release" release "Give leases up";
+    "leases" leases "List leases and what is left of them";
+    "whoami" whoami "Show who the agent thinks is asking";
+    "allow" allow "Write a policy that permits a program a credential";
+    "policy" policy "Check policies (jsi-agent check)";
+    "explain" explain "Show how a request was decided";
+    "audit" audit "Read and verify the log (jsi-agent audit)";
+    "revoke" revoke "End leases of others";
+    "status" status "Show how the agent is";
+    "lock" lock "Stop issue, renewal and reads; leases still end";
+    "unlock" unlock "Undo lock, or open the store by its passphrase";
+    "reload" reload "Read configuration and policy again, both or neither";
+};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 error, 2 usage, 3 denied, 4 not found, 5 agent unreachable,
+6 locked, 7 limit; exec returns its command's own, or 125, 126, 127.
+The agent is found by $JSI_AUTH_SOCK, else $XDG_RUNTIME_DIR/jsi/agent.sock, else
+/run/jsi/agent.sock; its admin socket by $JSI_ADMIN_SOCK, else beside that.";
+
+/// Runs the command and maps its result to an exit code, once.
+pub(crate) fn main() -> ExitCode {
+    let exec = std::env::args_os().nth(1).is_some_and(|arg| arg == "exec");
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let code = failure.report();
+            // What `jsi exec` returns otherwise is its command's own.
+            ExitCode::from(if exec && !matches!(code, 0 | 126 | 127) { 125 } else { code })
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let mut matches = whole().try_get_matches()?;
+    let Some((name, mut matches)) = matches.remove_subcommand() else {
+        return Ok(()); // clap has asked for one
+    };
+    match ENTRIES.iter().find(|entry| entry.name == name) {
+        Some(entry) => (entry.run)(&mut matches),
+        None => Ok(()), // clap knows no other
+    }
+}
+
+fn whole() -> Command {
+    let jsi = Command::new("jsi")
+        .about("Short-lived credentials for the program that asks, by the jsi agent")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(EXIT_CODES);
+    ENTRIES.iter().fold(jsi, |jsi, entry| {
+        jsi.subcommand(Command::new(entry.name).about(entry.about).defer(entry.define))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subcommand_is_well_defined() {
+        for entry in ENTRIES {
+            (entry.define)(Command::new(entry.name)).debug_assert();
+        }
+        whole().debug_assert();
+    }
+}

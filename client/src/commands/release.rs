@@ -1,0 +1,41 @@
+//! `jsi release`.
+
+use crate::failure::Failure;
+use crate::output::{self, OutputFlag};
+use crate::{session, view};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The leases
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    #[command(flatten)]
+    output: OutputFlag,
+}
+
+/// Tries all of them; the first failure is the command's.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let (released, failed) = session::block_on(async {
+        let agent = session::agent().await?;
+        let mut released = Vec::new();
+        let mut failed = Vec::new();
+        for id in &arguments.ids {
+            match agent.release(id).await {
+                Ok(lease) => released.push(lease),
+                Err(error) => failed.push((id, error)),
+            }
+        }
+        Ok::<_, jsi_client::Error>((released, failed))
+    })?;
+    output::print(
+        arguments.output,
+        || view::leases(&released),
+        || if released.is_empty() { String::new() } else { view::lease_table(&released) },
+    )?;
+    let mut failed = failed.into_iter();
+    let Some((_, first)) = failed.next() else {
+        return Ok(());
+    };
+    let failure = Failure::from(first);
+    Err(failed.fold(failure, |failure, (id, error)| failure.advise(format!("{id}: {error}"))))
+}

@@ -1,0 +1,56 @@
+//! The runtime and the connections of one command.
+
+use crate::failure::Failure;
+use jsi_client::{Admin, Agent, Error};
+use nix::unistd::{getegid, geteuid, getgid, setresgid};
+use std::future::Future;
+
+/// Runs a future to its end. One thread, no timers: nothing is started that a
+/// command of two milliseconds does not need.
+pub(crate) fn block_on<T, E>(future: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
+where
+    Failure: From<E>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+    Ok(runtime.block_on(future)?)
+}
+
+/// A connection to the agent.
+pub(crate) async fn agent() -> Result<Agent, Error> {
+    let agent = Agent::connect().await?;
+    connected(agent.server_uid());
+    Ok(agent)
+}
+
+/// A connection to the admin socket.
+pub(crate) async fn admin() -> Result<Admin, Error> {
+    Admin::connect().await
+}
+
+/// The agent service on the admin socket, where everybody's leases are seen.
+pub(crate) async fn agent_of_operators() -> Result<Agent, Error> {
+    Agent::connect_to(jsi_client::admin_socket(), jsi_client::Trust::host()).await
+}
+
+/// Keeps others of the same uid out of this process, where the agent can still
+/// look in: a user agent reads /proc with this uid and no more, so a process
+/// that hides itself would be refused.
+fn connected(server_uid: u32) {
+    // SO_PEERCRED has shown the group of a setgid `jsi` by now. Nothing that
+    // is started later may have it.
+    let real = getgid();
+    if getegid() != real {
+        let _ = setresgid(real, real, real); // the real group is always allowed
+    }
+    if server_uid != geteuid().as_raw() {
+        hide();
+    }
+}
+
+/// No dumps of this process from here on, and no reading of it by the same uid.
+pub(crate) fn hide() {
+    let _ = nix::sys::prctl::set_dumpable(false); // refused nowhere
+}
