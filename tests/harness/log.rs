@@ -1,0 +1,45 @@
+//! Reading what the agent has logged.
+
+use crate::Host;
+use serde_json::Value;
+
+impl Host {
+    /// Every record of the log, oldest first. A last line that is still being
+    /// written is left out.
+    #[must_use]
+    pub fn records(&self) -> Vec<Value> {
+        let mut records = Vec::new();
+        for path in self.world.segments() {
+            for line in std::fs::read_to_string(&path).unwrap_or_default().lines() {
+                let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
+                if let Some(record) = line.get("rec") {
+                    records.push(record.clone());
+                }
+            }
+        }
+        records
+    }
+
+    /// Waits for a record of that kind whose text holds `part`, and gives it.
+    #[must_use]
+    pub fn await_record(&self, kind: &str, part: &str) -> Value {
+        crate::until(
+            &format!("a {kind} record with {part:?} in the log"),
+            std::time::Duration::from_secs(10),
+            || find(&self.records(), kind, part),
+        )
+    }
+}
+
+/// The last record of that kind whose text holds `part`.
+#[must_use]
+pub fn find(records: &[Value], kind: &str, part: &str) -> Option<Value> {
+    let fits = |r: &&Value| r["kind"] == kind && r.to_string().contains(part);
+    records.iter().rev().find(fits).cloned()
+}
+
+/// The kinds of the records, in order.
+#[must_use]
+pub fn kinds(records: &[Value]) -> Vec<String> {
+    records.iter().map(|r| r["kind"].as_str().unwrap_or("?").to_owned()).collect()
+}

@@ -1,0 +1,48 @@
+//! A mount namespace for each test, so that `/etc/jsi` can be written and
+//! nothing of it is left.
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use std::cell::Cell;
+use std::path::Path;
+
+thread_local! {
+    static ENTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Gives the calling thread, and all that it starts, a mount namespace in
+/// which `/etc/jsi/client.toml` names `server_uid` as the host agent's owner.
+/// `scratch` holds the overlay's layers.
+pub(crate) fn enter(scratch: &Path, server_uid: u32) {
+    if !ENTERED.get() {
+        unshare(CloneFlags::CLONE_NEWNS).expect("unshare(CLONE_NEWNS)");
+        let nothing = None::<&str>;
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
+            .expect("make all mounts private");
+        if !Path::new("/etc/jsi").is_dir() {
+            overlay_etc(scratch);
+        }
+        mount(Some("jsi-tests"), "/etc/jsi", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+            .expect("a tmpfs on /etc/jsi");
+        ENTERED.set(true);
+    }
+    std::fs::write("/etc/jsi/client.toml", format!("server_uids = [{server_uid}]\n"))
+        .expect("write /etc/jsi/client.toml");
+}
+
+/// Where the machine has no /etc/jsi, it gets none: the mount point is made in
+/// an overlay.
+fn overlay_etc(scratch: &Path) {
+    let upper = scratch.join("etc-upper");
+    std::fs::create_dir_all(&upper).expect("make the overlay's place");
+    mount(Some("jsi-tests"), &upper, Some("tmpfs"), MsFlags::empty(), None::<&str>)
+        .expect("a tmpfs for the overlay");
+    for layer in ["up", "work"] {
+        std::fs::create_dir(upper.join(layer)).expect("make the overlay's layers");
+    }
+    let at = upper.display();
+    let options = format!("lowerdir=/etc,upperdir={at}/up,workdir={at}/work");
+    // Where the kernel has no overlayfs, an empty /etc/jsi stays behind.
+    let _ = mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(&*options));
+    std::fs::create_dir_all("/etc/jsi").expect("make /etc/jsi");
+}
