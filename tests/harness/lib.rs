@@ -21,6 +21,7 @@ mod policy;
 mod postgres;
 mod program;
 mod setup;
+mod talk;
 mod wait;
 mod world;
 
@@ -32,6 +33,7 @@ pub use policy::{permit, permit_with};
 pub use postgres::Postgres;
 pub use program::compile;
 pub use setup::Setup;
+pub use talk::Talk;
 pub use wait::{until, within};
 pub use world::{Mode, Peer, World, random_secret};
 
