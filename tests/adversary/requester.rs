@@ -67,7 +67,7 @@ fn another_uid_can_do_nothing_with_a_lease_id() {
         }
         listing.push_str(&line);
     }
-    let id = lease_id(&listing, "db/orders/");
+    let id = jsi_tests::lease_ids(&listing, "db/orders").remove(0);
     let other = |script: &str| host.shell(PEERS[1], &script.replace("ID", &id)).run();
     other("jsi renew ID").coded(4).without(&secret);
     other("jsi release ID").coded(4).without(&secret);
@@ -87,12 +87,4 @@ fn another_uid_can_do_nothing_with_a_lease_id() {
     let own = "jsi get db/orders >/dev/null; \
                jsi release $(jsi leases -o json | grep -o 'db/orders/[a-z2-7]*' | head -1)";
     host.shell(PEERS[0], own).run().succeeded();
-}
-
-/// The first lease ID in a text.
-fn lease_id(text: &str, prefix: &str) -> String {
-    let at = text.find(prefix).unwrap_or_else(|| panic!("no lease in {text:?}"));
-    let tail = &text[at + prefix.len()..];
-    let end = tail.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(tail.len());
-    format!("{prefix}{}", &tail[..end])
 }

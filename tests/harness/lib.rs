@@ -28,7 +28,7 @@ mod world;
 pub use agent::{Host, Pids};
 pub use command::{Outcome, Program};
 pub use grpc::{Client, Delivered, Failure};
-pub use log::{find, kinds};
+pub use log::{find, kinds, lease_ids};
 pub use policy::{permit, permit_with};
 pub use postgres::Postgres;
 pub use program::compile;

@@ -21,7 +21,6 @@ impl Host {
     }
 
     /// Waits for a record of that kind whose text holds `part`, and gives it.
-    #[must_use]
     pub fn await_record(&self, kind: &str, part: &str) -> Value {
         crate::until(
             &format!("a {kind} record with {part:?} in the log"),
@@ -42,4 +41,20 @@ pub fn find(records: &[Value], kind: &str, part: &str) -> Option<Value> {
 #[must_use]
 pub fn kinds(records: &[Value]) -> Vec<String> {
     records.iter().map(|r| r["kind"].as_str().unwrap_or("?").to_owned()).collect()
+}
+
+/// Every lease ID below `credential` that stands in a text, once each.
+#[must_use]
+pub fn lease_ids(text: &str, credential: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let prefix = format!("{credential}/");
+    for (at, _) in text.match_indices(&prefix) {
+        let tail = &text[at + prefix.len()..];
+        let end = tail.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(tail.len());
+        let id = format!("{prefix}{}", &tail[..end]);
+        if end == 26 && !found.contains(&id) {
+            found.push(id);
+        }
+    }
+    found
 }

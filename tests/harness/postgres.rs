@@ -58,6 +58,12 @@ impl Postgres {
         self.dir.path()
     }
 
+    /// One of its programs: `psql`.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
     fn run(&self, program: &str, arguments: impl FnOnce(&mut Command)) {
         let mut command = Command::new(self.programs.join(program));
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C.UTF-8");
