@@ -1,44 +1,392 @@
-//! The composition root: the only file that imports every stage.
+//! The composition root: the way of a request, stage by stage, and the only
+//! place that imports every stage.
 
-use crate::process::{BrokerContext, ended};
-use std::io;
-use tokio::signal::unix::{SignalKind, signal};
+mod decisions;
+mod failures;
+mod leases;
+mod operate;
+mod records;
+mod refusals;
+mod serving;
+mod start;
+mod status;
+mod stop;
 
-/// Why the broker ends with an error.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// One of the other two processes has ended.
-    #[error("the {0} has ended, so the agent ends")]
-    Companion(&'static str),
-    /// The kernel refused.
-    #[error("the broker cannot go on")]
-    Os(#[from] io::Error),
+pub use start::{RunError, run};
+
+use crate::approval;
+use crate::attestation::{Anchor, Attestation, Attestor};
+use crate::clock::{Clock, Moment};
+use crate::config::Config;
+use crate::connection::{Channel, Connection};
+use crate::delivery::{Ask, BindingAsk, Delivered, Explained, Failure};
+use crate::issuer::{Catalogue, Entry, Order};
+use crate::lease::{Bound, Engine, Grant, LeaseError, LeaseView, Terms};
+use crate::log::{EndReason, Event, Log};
+use crate::memory::{Secret, random_array};
+use crate::names::{CredentialName, LeaseId, RequestId};
+use crate::policy::{
+    Action, BindingKind, CredentialFacts, Decision, Delivery, Permit, Policies, Question, RequesterKey, Target,
+};
+use crate::store::Store;
+use decisions::Decisions;
+use jsi_proto::v1::Reason;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// What a reload replaces, all of it or nothing.
+struct InForce {
+    config: Config,
+    policies: Policies,
+    catalogue: Catalogue,
 }
 
-/// Serves until the agent is to end. No stage is composed yet: the processes
-/// stand, and end together.
-///
-/// # Errors
-/// See [`RunError`].
-pub fn run(context: BrokerContext) -> Result<(), RunError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let command = context.command;
-        let command_ended = async {
-            match command {
-                Some(pidfd) => ended(pidfd).await,
-                None => std::future::pending().await,
+/// The agent, put together.
+struct Pipeline {
+    clock: Clock,
+    attestor: Attestor,
+    engine: Arc<Engine>,
+    log: Log,
+    store: Arc<Store>,
+    in_force: RwLock<Arc<InForce>>,
+    decisions: Decisions,
+    about: status::About,
+}
+
+/// What a request asks policy, beyond who asks.
+struct Wanted<'a> {
+    action: Action,
+    credential: Option<&'a CredentialName>,
+    scope: &'a BTreeMap<String, String>,
+    delivery: Delivery,
+    binding: BindingKind,
+    target: Option<&'a Target>,
+    ttl: Option<Duration>,
+}
+
+impl<'a> Wanted<'a> {
+    /// Nothing but an action on a credential.
+    fn plain(action: Action, credential: Option<&'a CredentialName>) -> Self {
+        Self {
+            action,
+            credential,
+            scope: &EMPTY,
+            delivery: Delivery::Caller,
+            binding: BindingKind::Process,
+            target: None,
+            ttl: None,
+        }
+    }
+
+    fn question<'q>(
+        &'q self,
+        request_id: &'q RequestId,
+        attestation: &'q Attestation,
+        admin_socket: bool,
+        now: Moment,
+    ) -> Question<'q> {
+        Question {
+            request_id,
+            attestation,
+            action: self.action,
+            credential: self.credential,
+            scope: self.scope,
+            delivery: self.delivery,
+            binding: self.binding,
+            target: self.target,
+            admin_socket,
+            ttl: self.ttl,
+            now,
+        }
+    }
+}
+
+/// No narrowing.
+static EMPTY: BTreeMap<String, String> = BTreeMap::new();
+
+impl Pipeline {
+    /// The way of a request.
+    async fn serve(&self, on: &Arc<Connection>, ask: Ask) -> Result<Delivered, Failure> {
+        let request = RequestId::new(random_array());
+        let attestation = self.attest(on, &request, "request", Some(&ask.credential)).await?;
+        let force = self.in_force();
+        let Some(entry) = force.catalogue.find(&ask.credential) else {
+            return Err(self.unknown_credential(&force, &attestation, &request, &ask.credential));
+        };
+        known_scope(&entry, &ask.scope)?;
+        let permit = self.permit(&force, on, &attestation, &request, &entry, &ask)?;
+        let approved = approval::approve(permit).map_err(|no| {
+            self.refuse(&request, &attestation, "request", &ask, failures::approval(&no))
+        })?;
+        let permit = approved.permit();
+        let binding = self.bind(on, &attestation, &ask, permit.limits().bind).await?;
+        let (lease, secret, reused) = match self.held(&ask, permit, &binding) {
+            Some(id) => {
+                let (lease, secret) =
+                    self.redeliver(&id, &request, ask.delivery, permit, &entry).await?;
+                (lease, secret, true)
+            }
+            None => {
+                let (lease, secret) =
+                    self.issue(&request, &ask, permit, &entry, &attestation, binding).await?;
+                (lease, secret, false)
             }
         };
-        context.ready.signal()?;
-        tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-            _ = command_ended => Ok(()),
-            _ = ended(context.attestor_pidfd) => Err(RunError::Companion("attestor")),
-            _ = ended(context.launcher_pidfd) => Err(RunError::Companion("launcher")),
+        // From here on the log says that it was delivered; the last look at the
+        // requester comes after it, because a sync takes long enough to exec in.
+        if let Err(changed) = self.attestor.recheck(&attestation).await {
+            let failure = failures::attestation(&changed);
+            return Err(self.withhold(&lease.id, &request, &attestation, &ask, failure));
         }
-    })
+        if let Err(refused) = on.answered().await {
+            let failure = failures::refusal(&refused);
+            return Err(self.withhold(&lease.id, &request, &attestation, &ask, failure));
+        }
+        Ok(Delivered { lease, secret, request, reused })
+    }
+
+    /// Attestation: who asks, or a refusal that the log has.
+    async fn attest(
+        &self,
+        on: &Connection,
+        request: &RequestId,
+        action: &str,
+        credential: Option<&CredentialName>,
+    ) -> Result<Attestation, Failure> {
+        let failure = match on.answered().await {
+            Ok(()) => match self.attestor.attest(on.image).await {
+                Ok(attestation) => return Ok(attestation),
+                Err(error) => failures::attestation(&error),
+            },
+            Err(refused) => failures::refusal(&refused),
+        };
+        let failure = failure.with("request_id", request.as_str());
+        self.log.append_background(Event::Denied {
+            request: request.clone(),
+            action: action.to_owned(),
+            credential: credential.map(ToString::to_string).unwrap_or_default(),
+            scope: BTreeMap::new(),
+            code: jsi_proto::reason_code(failure.reason).to_owned(),
+            reason: format!("pid {} uid {}: {}", on.peer.pid, on.peer.uid, failure.message),
+            who: None,
+        });
+        Err(failure)
+    }
+
+    /// Policy: a permit, or a denial that the log and `jsi explain` have.
+    fn permit(
+        &self,
+        force: &InForce,
+        on: &Connection,
+        attestation: &Attestation,
+        request: &RequestId,
+        entry: &Entry,
+        ask: &Ask,
+    ) -> Result<Permit, Failure> {
+        let wanted = Wanted {
+            action: Action::Request,
+            credential: Some(&ask.credential),
+            scope: &ask.scope,
+            delivery: ask.delivery,
+            binding: match ask.binding {
+                None | Some(BindingAsk::Process(_)) => BindingKind::Process,
+                Some(BindingAsk::Connection) => BindingKind::Connection,
+                Some(BindingAsk::None) => BindingKind::None,
+            },
+            target: ask.target.as_ref(),
+            ttl: ask.ttl,
+        };
+        self.decide(force, on, attestation, request, &entry.facts, &wanted)
+    }
+
+    /// Asks policy, and remembers what it said.
+    fn decide(
+        &self,
+        force: &InForce,
+        on: &Connection,
+        attestation: &Attestation,
+        request: &RequestId,
+        facts: &CredentialFacts,
+        wanted: &Wanted<'_>,
+    ) -> Result<Permit, Failure> {
+        let now = self.clock.now();
+        let admin = on.channel == Channel::Admin;
+        let question = wanted.question(request, attestation, admin, now);
+        let decision = force.policies.decide(&question, facts);
+        let action = wanted.action.name();
+        let credential = wanted.credential.map(ToString::to_string).unwrap_or_default();
+        let explained = |permitted, reason: &str, steps, limits| Explained {
+            request: request.clone(),
+            at: now.wall,
+            action: action.to_owned(),
+            credential: credential.clone(),
+            permitted,
+            reason: reason.to_owned(),
+            attestation: Arc::new(attestation.clone()),
+            steps,
+            limits,
+        };
+        match decision {
+            Decision::Permit(permit, steps) => {
+                let limits = Some(permit.limits().clone());
+                self.decisions.remember(explained(true, "permitted", steps, limits));
+                Ok(*permit)
+            }
+            Decision::Deny(denial) => {
+                self.log.append_background(Event::Denied {
+                    request: request.clone(),
+                    action: action.to_owned(),
+                    credential: credential.clone(),
+                    scope: wanted.scope.clone(),
+                    code: "DENIED_BY_POLICY".to_owned(),
+                    reason: denial.reason.clone(),
+                    who: Some(records::holder(attestation)),
+                });
+                self.decisions.remember(explained(false, &denial.reason, denial.steps, None));
+                Err(failures::denied(request, action, &credential))
+            }
+        }
+    }
+
+    /// What the lease will be bound to: what was asked for, else what policy
+    /// demands, else the requester.
+    async fn bind(
+        &self,
+        on: &Arc<Connection>,
+        attestation: &Attestation,
+        ask: &Ask,
+        demanded: Option<BindingKind>,
+    ) -> Result<Bound, Failure> {
+        let binding = ask.binding.unwrap_or(match demanded {
+            None | Some(BindingKind::Process) => BindingAsk::Process(Anchor::Requester),
+            Some(BindingKind::Connection) => BindingAsk::Connection,
+            Some(BindingKind::None) => BindingAsk::None,
+        });
+        match binding {
+            BindingAsk::None => Ok(Bound::None),
+            BindingAsk::Connection => {
+                let connection = Arc::clone(on);
+                let closed = Box::pin(async move { connection.closed().await });
+                Ok(Bound::Connection { id: on.id, closed })
+            }
+            BindingAsk::Process(anchor) => self
+                .attestor
+                .resolve(attestation.caller_image, anchor)
+                .await
+                .map(Bound::Process)
+                .map_err(|error| failures::binding(&error)),
+        }
+    }
+
+    /// The lease that this requester holds on the same, if it may have it again.
+    fn held(&self, ask: &Ask, permit: &Permit, binding: &Bound) -> Option<LeaseId> {
+        if ask.new_lease || permit.limits().hold_none {
+            return None;
+        }
+        self.engine.reusable(permit.requester(), &ask.credential, &ask.scope, binding.key())
+    }
+
+    /// Issuer and lease: minted, logged, then handed on.
+    async fn issue(
+        &self,
+        request: &RequestId,
+        ask: &Ask,
+        permit: &Permit,
+        entry: &Entry,
+        attestation: &Attestation,
+        binding: Bound,
+    ) -> Result<(LeaseView, Secret), Failure> {
+        let id = LeaseId::new(&ask.credential, random_array());
+        let limits = permit.limits();
+        let ttl = ask.ttl.unwrap_or(limits.default_ttl).min(limits.max_ttl);
+        let order = Order { permit, lease: &id, ttl, now: self.clock.now() };
+        let issued = entry.issuer.issue(order).await.map_err(|error| failures::issuer(&error))?;
+        let grant = Grant {
+            id,
+            request: request.clone(),
+            terms: Terms {
+                credential: permit.credential().clone(),
+                scope: permit.scope().clone(),
+                limits: limits.clone(),
+                requester: permit.requester().clone(),
+                holder: records::holder(attestation),
+                policies: permit.policies().to_vec(),
+            },
+            capabilities: entry.capabilities.clone(),
+            ttl: ask.ttl.unwrap_or(limits.default_ttl),
+            binding,
+            delivery: ask.delivery,
+            note: ask.note.clone(),
+        };
+        if let Err(failure) = known_fields(&issued.secret, &ask.fields) {
+            // Nothing was granted yet; what a backend minted is taken back.
+            let _ = entry.issuer.revoke(&issued.handle).await;
+            return Err(failure);
+        }
+        let granted = self.engine.grant(grant, issued).await;
+        granted.map(|done| (done.view, done.secret)).map_err(|error| failures::lease(&error))
+    }
+
+    /// The secret of a lease that lives, once more.
+    async fn redeliver(
+        &self,
+        id: &LeaseId,
+        request: &RequestId,
+        delivery: Delivery,
+        permit: &Permit,
+        entry: &Entry,
+    ) -> Result<(LeaseView, Secret), Failure> {
+        let key: &RequesterKey = permit.requester();
+        let mut done = self.engine.redeliver(id, key, request, delivery).await;
+        if matches!(done, Err(LeaseError::NeedsReopen)) {
+            let secret = entry.issuer.reopen(permit.credential()).await;
+            let secret = secret.map_err(|error| failures::issuer(&error))?;
+            self.engine.attach(id, key, &secret).map_err(|error| failures::lease(&error))?;
+            done = self.engine.redeliver(id, key, request, delivery).await;
+        }
+        done.map_err(|error| failures::lease(&error))
+    }
+
+    /// Ends a lease whose secret must not go out after all, and says why.
+    fn withhold(
+        &self,
+        lease: &LeaseId,
+        request: &RequestId,
+        attestation: &Attestation,
+        ask: &Ask,
+        failure: Failure,
+    ) -> Failure {
+        // It may have ended by itself meanwhile.
+        let _ = self.engine.end(lease, EndReason::Revoked);
+        self.refuse(request, attestation, "deliver", ask, failure)
+    }
+
+    fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Refuses a scope key that the issuer does not take.
+fn known_scope(entry: &Entry, scope: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let known = entry.capabilities.scope_keys;
+    let Some(key) = scope.keys().find(|key| !known.contains(&key.as_str())) else {
+        return Ok(());
+    };
+    let takes = match known {
+        [] => "its issuer takes none".to_owned(),
+        known => format!("its issuer takes {}", known.join(", ")),
+    };
+    let message = format!("scope: {key:?} is not known to the issuer {}; {takes}", entry.facts.issuer);
+    Err(Failure::new(Reason::UnknownScope, message).with("field", "scope"))
+}
+
+/// Refuses a field that the secret does not have.
+fn known_fields(secret: &Secret, wanted: &[String]) -> Result<(), Failure> {
+    let Some(name) = wanted.iter().find(|name| secret.field(name).is_none()) else {
+        return Ok(());
+    };
+    let names: Vec<_> = secret.fields().iter().map(|field| field.name.as_str()).collect();
+    let message = format!("there is no field {name:?}; the secret has {}", names.join(", "));
+    Err(Failure::new(Reason::UnknownField, message).with("field", name.as_str()))
 }

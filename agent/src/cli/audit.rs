@@ -15,7 +15,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Read and check the log.
 #[derive(Args, Debug)]
-pub struct AuditArgs {
+pub(super) struct AuditArgs {
     /// Directory of the log [default: the agent's].
     #[arg(long, global = true, value_name = "DIR")]
     log: Option<PathBuf>,
@@ -63,7 +63,7 @@ enum Command {
 
 /// Why `audit` failed.
 #[derive(Debug, thiserror::Error)]
-pub enum AuditError {
+pub(super) enum AuditError {
     /// The log does not verify.
     #[error("the log does not verify: {0}")]
     Verify(VerifyError),
@@ -84,7 +84,7 @@ pub enum AuditError {
 impl AuditError {
     /// 4: not found; 1: everything else.
     #[must_use]
-    pub fn exit_code(&self) -> u8 {
+    pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::NotFound(_) => 4,
             _ => 1,
@@ -96,7 +96,7 @@ impl AuditError {
 ///
 /// # Errors
 /// See [`AuditError`]. A reader that has gone away is none.
-pub fn run(args: &AuditArgs, out: &mut dyn Write) -> Result<(), AuditError> {
+pub(super) fn run(args: &AuditArgs, out: &mut dyn Write) -> Result<(), AuditError> {
     match command(args, out) {
         Err(AuditError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,

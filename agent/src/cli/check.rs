@@ -14,23 +14,23 @@ use std::process::ExitCode;
 ///
 /// Exit code 0: valid, perhaps with warnings. 1: the agent would refuse it.
 #[derive(Clone, Debug, Args)]
-pub struct CheckArgs {
+pub(super) struct CheckArgs {
     /// The configuration file; left out, the one that the agent would take.
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// One policy directory or policy files; left out, the configured directory.
     #[arg(value_name = "POLICY_DIR|FILES")]
-    pub policies: Vec<PathBuf>,
+    pub(super) policies: Vec<PathBuf>,
     /// Also prints where things lie, each policy, and the built-in policies.
     #[arg(short, long)]
-    pub verbose: bool,
+    pub(super) verbose: bool,
 }
 
 /// Checks and prints: findings to stderr, with `-v` what was found to stdout.
 ///
 /// # Errors
 /// When the terminal cannot be written.
-pub fn run(args: &CheckArgs) -> io::Result<ExitCode> {
+pub(super) fn run(args: &CheckArgs) -> io::Result<ExitCode> {
     let report = check(args);
     let mut out = io::stdout().lock();
     out.write_all(report.told.as_bytes())?;

@@ -16,7 +16,7 @@ const HOST_USER: &str = "jsi";
 
 /// Make the agent's identity, directories and configuration.
 #[derive(Args, Debug)]
-pub struct InitArgs {
+pub(super) struct InitArgs {
     /// Keep everything below this directory, not in the usual places.
     #[arg(long, value_name = "DIR", conflicts_with = "host")]
     config_dir: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct InitArgs {
 
 /// Why `init` failed. Exit code 1, all of them.
 #[derive(Debug, thiserror::Error)]
-pub enum InitError {
+pub(super) enum InitError {
     /// `--host` without root.
     #[error("only root can set up the host agent; run it with sudo, or leave out --host")]
     NotRoot,
@@ -66,7 +66,7 @@ pub enum InitError {
 ///
 /// # Errors
 /// See [`InitError`]. What was made until then stays, and is kept by the next run.
-pub fn run(args: &InitArgs, out: &mut dyn Write) -> Result<(), InitError> {
+pub(super) fn run(args: &InitArgs, out: &mut dyn Write) -> Result<(), InitError> {
     let plan = Plan::of(args)?;
     let passphrase = if plan.places.identity.exists() || !interactive(args) {
         None

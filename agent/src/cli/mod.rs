@@ -9,6 +9,7 @@ mod record_line;
 mod serve;
 mod template;
 
+use crate::attestation::attestor;
 use crate::process;
 use clap::Parser;
 use std::error::Error;
@@ -42,7 +43,15 @@ const SUBCOMMANDS: &[(&str, Subcommand)] = &[
 /// The roles of the agent's own processes, which execute this binary again.
 const ROLES: process::Start = process::Start {
     broker: |context| Ok(crate::pipeline::run(context)?),
-    attestor: crate::attestation::attestor::run,
+    attestor: |link, config, settings| {
+        let advisory = crate::config::advisory(&config);
+        let again = move || {
+            let config = settings.load().map_err(|error| error.to_string())?;
+            let advisory = crate::config::advisory(&config);
+            Ok((config, advisory))
+        };
+        attestor::run_with(link, &config, advisory, Box::new(again))
+    },
     launcher: process::launcher::run,
 };
 

@@ -1,1 +1,14 @@
 //! Stage 7: one file or folder for each protocol that the agent speaks.
+//!
+//! A protocol turns bytes into the plain questions of [`Backend`] and its
+//! answers into bytes; it decides nothing. The pipeline implements [`Backend`].
+
+mod backend;
+mod failure;
+pub mod grpc;
+
+pub use backend::{
+    Ask, Backend, BindingAsk, CredentialInfo, Delivered, Explained, LeaseFilter, NewSecret,
+    Reloaded, StatusReport, Watch,
+};
+pub use failure::Failure;

@@ -3,9 +3,11 @@
 
 #[cfg(test)]
 pub(crate) mod fakes;
+mod catalogue;
 mod sealing;
 mod store;
 
+pub use catalogue::{Catalogue, Entry};
 pub use sealing::{AtRest, Sealing, SealingError};
 pub use store::{SecretSource, SourceError, StoreIssuer};
 

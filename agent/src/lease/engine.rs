@@ -321,6 +321,7 @@ impl Engine {
     pub fn revoke(self: &Arc<Self>, selector: &Selector) -> Vec<LeaseView> {
         let picks_something = selector.all
             || !selector.prefix.is_empty()
+            || selector.credential.is_some()
             || selector.digest.is_some()
             || selector.uid.is_some()
             || selector.unit.is_some()
@@ -334,7 +335,9 @@ impl Engine {
             numbers.retain(|number| {
                 table.entries.get(number).is_some_and(|entry| {
                     let holder = &entry.holder;
-                    selector.digest.as_ref().is_none_or(|d| holder.digest.as_ref() == Some(d))
+                    let credential = &entry.subject.credential;
+                    selector.credential.as_ref().is_none_or(|c| c == credential)
+                        && selector.digest.as_ref().is_none_or(|d| holder.digest.as_ref() == Some(d))
                         && selector.uid.is_none_or(|uid| holder.uid == uid)
                         && selector.unit.as_ref().is_none_or(|u| holder.unit.as_ref() == Some(u))
                         && selector
@@ -358,6 +361,12 @@ impl Engine {
     /// leases still end.
     pub fn set_locked(&self, locked: bool) {
         self.locked.store(locked, Ordering::SeqCst);
+    }
+
+    /// Locked by [`Engine::set_locked`].
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.locked.load(Ordering::SeqCst)
     }
 
     pub(super) fn unlocked(&self) -> Result<(), LeaseError> {

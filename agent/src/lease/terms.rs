@@ -109,6 +109,8 @@ pub struct Filter {
 pub struct Selector {
     /// Lease IDs that begin with this; a whole ID names one, `db/` a subtree.
     pub prefix: String,
+    /// Leases on exactly this credential.
+    pub credential: Option<CredentialName>,
     /// Holders whose executable has this SHA-256, lower-case hex.
     pub digest: Option<String>,
     /// Holders of this uid.

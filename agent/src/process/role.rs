@@ -4,7 +4,7 @@ use super::handoff::{Broker, Companion, Handoff, Role};
 use super::readiness::Ready;
 use super::separation::chain;
 use super::sys::fds;
-use super::{BrokerContext, InheritedListeners, hardening, places};
+use super::{BrokerContext, InheritedListeners, Settings, hardening, places};
 use crate::config::Config;
 use nix::unistd::Pid;
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ pub struct Start {
     /// Serves until the agent is to end.
     pub broker: fn(BrokerContext) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
     /// Serves until the link closes.
-    pub attestor: fn(OwnedFd, Config) -> io::Result<()>,
+    pub attestor: fn(OwnedFd, Config, Settings) -> io::Result<()>,
     /// Serves until the link closes.
     pub launcher: fn(OwnedFd, Config) -> io::Result<()>,
 }
@@ -90,7 +90,11 @@ fn begin(arguments: &[OsString], what: Start) -> Result<ExitCode, RoleError> {
         }
         (Role::Attestor, Some(link), None) => {
             let link = fds::inherited(link).map_err(RoleError::Descriptor)?;
-            Ok(be_companion((what.attestor)(link, config_for(config, ready))))
+            Ok(be_companion((what.attestor)(
+                link,
+                config_for(config, ready),
+                handoff.settings,
+            )))
         }
         (Role::Launcher, Some(link), None) => {
             let link = fds::inherited(link).map_err(RoleError::Descriptor)?;

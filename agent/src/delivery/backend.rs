@@ -1,0 +1,241 @@
+//! What a protocol may ask of the agent, in plain types.
+
+use super::Failure;
+use crate::attestation::{Anchor, Attestation};
+use crate::clock::WallTime;
+use crate::connection::Connection;
+use crate::issuer::{Class, EarlyRevocation};
+use crate::lease::{LeaseView, Selector, Watcher};
+use crate::memory::Secret;
+use crate::names::{CredentialName, LeaseId, RequestId};
+use crate::policy::{Delivery, Limits, Step, Target};
+use crate::store::StoredInfo;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A request for a credential, well formed.
+pub struct Ask {
+    /// Which.
+    pub credential: CredentialName,
+    /// The narrowing.
+    pub scope: BTreeMap<String, String>,
+    /// How long; `None`: the default.
+    pub ttl: Option<Duration>,
+    /// What ends it besides time; `None`: what policy demands, else the requester.
+    pub binding: Option<BindingAsk>,
+    /// How the secret will reach the program.
+    pub delivery: Delivery,
+    /// A lease of its own.
+    pub new_lease: bool,
+    /// What the caller will become.
+    pub target: Option<Target>,
+    /// Only these fields; empty: all.
+    pub fields: Vec<String>,
+    /// Why, for the log.
+    pub note: String,
+}
+
+/// The binding that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindingAsk {
+    /// A process.
+    Process(Anchor),
+    /// The connection.
+    Connection,
+    /// Nothing but time.
+    None,
+}
+
+/// A lease and what it is for, on its way out.
+pub struct Delivered {
+    /// The lease.
+    pub lease: LeaseView,
+    /// The material.
+    pub secret: Secret,
+    /// Names the decision.
+    pub request: RequestId,
+    /// The same requester held it already.
+    pub reused: bool,
+}
+
+/// What a credential is, as far as the asker may know.
+pub struct CredentialInfo {
+    /// Its name.
+    pub name: CredentialName,
+    /// Who answers for it.
+    pub owner: String,
+    /// What it is for.
+    pub purpose: String,
+    /// The issuer's kind.
+    pub issuer: String,
+    /// Static or dynamic.
+    pub class: Class,
+    /// What can be done before expiry.
+    pub revocation: EarlyRevocation,
+    /// Longest TTL.
+    pub max_ttl: Duration,
+    /// TTL where none is asked for.
+    pub default_ttl: Duration,
+    /// Scope keys that its issuer takes.
+    pub scope_keys: Vec<String>,
+}
+
+/// Which leases to list or watch.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseFilter {
+    /// Everybody's; admin socket only.
+    pub all: bool,
+    /// Only IDs that begin with this.
+    pub prefix: String,
+    /// Ended ones that are remembered, too.
+    pub ended: bool,
+}
+
+/// A secret to store.
+pub struct NewSecret {
+    /// The credential's name.
+    pub name: CredentialName,
+    /// Who answers for it.
+    pub owner: String,
+    /// What it is for.
+    pub purpose: String,
+    /// Replace one that exists.
+    pub replace: bool,
+    /// The material.
+    pub secret: Secret,
+}
+
+/// How a request was decided.
+#[derive(Clone)]
+pub struct Explained {
+    /// The request.
+    pub request: RequestId,
+    /// When.
+    pub at: WallTime,
+    /// `request`, `renew`, …
+    pub action: String,
+    /// The credential.
+    pub credential: String,
+    /// It was permitted.
+    pub permitted: bool,
+    /// The whole reason.
+    pub reason: String,
+    /// Who asked.
+    pub attestation: Arc<Attestation>,
+    /// Policy by policy.
+    pub steps: Vec<Step>,
+    /// The limits that held.
+    pub limits: Option<Limits>,
+}
+
+/// What is in force after a reload.
+pub struct Reloaded {
+    /// Policies.
+    pub policies: usize,
+    /// Credentials.
+    pub credentials: usize,
+    /// What to know.
+    pub warnings: Vec<String>,
+}
+
+/// How the agent is.
+pub struct StatusReport {
+    /// The broker's pid.
+    pub pid: u32,
+    /// The attestor's.
+    pub attestor_pid: u32,
+    /// The launcher's.
+    pub launcher_pid: u32,
+    /// When it started.
+    pub started: WallTime,
+    /// Why it is locked; `None`: it is not.
+    pub locked: Option<String>,
+    /// Why it is advisory; empty: it is not.
+    pub advisory: Vec<String>,
+    /// `host` or `user`.
+    pub mode: &'static str,
+    /// Live leases.
+    pub leases_active: usize,
+    /// Leases whose revocation was refused.
+    pub leases_stuck: usize,
+    /// Policies in force.
+    pub policies: usize,
+    /// Credentials defined.
+    pub credentials: usize,
+    /// Records in the log.
+    pub log_records: u64,
+    /// Tree head over them, hex.
+    pub log_head: String,
+    /// Why the log cannot be written; `None`: it can.
+    pub log_fault: Option<String>,
+    /// Name, used, limit.
+    pub limits: Vec<(&'static str, u64, u64)>,
+    /// The agent socket.
+    pub socket: String,
+    /// `memfd_secret` or `mlock`.
+    pub guarded_memory: &'static str,
+    /// What an operator should know.
+    pub notices: Vec<String>,
+    /// Where policies are read from.
+    pub policy_dir: String,
+    /// Where the log is.
+    pub log_dir: String,
+}
+
+/// What a protocol may ask. Every call attests the connection's peer anew and
+/// asks policy; the admin calls are refused on other sockets.
+#[tonic::async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// Who the agent thinks is asking.
+    async fn who_am_i(&self, on: &Connection) -> Result<Attestation, Failure>;
+    /// The credentials that the requester may list.
+    async fn credentials(&self, on: &Connection, prefix: &str) -> Result<Vec<CredentialInfo>, Failure>;
+    /// A lease with its secret.
+    async fn request(&self, on: &Arc<Connection>, ask: Ask) -> Result<Delivered, Failure>;
+    /// More time; `None`: the TTL that it was granted with.
+    async fn renew(
+        &self,
+        on: &Connection,
+        lease: &LeaseId,
+        increment: Option<Duration>,
+    ) -> Result<(LeaseView, Vec<String>), Failure>;
+    /// The end of one's own lease.
+    async fn release(&self, on: &Connection, lease: &LeaseId) -> Result<LeaseView, Failure>;
+    /// One lease.
+    async fn lease(&self, on: &Connection, lease: &LeaseId) -> Result<LeaseView, Failure>;
+    /// Leases.
+    async fn leases(&self, on: &Connection, filter: &LeaseFilter) -> Result<Vec<LeaseView>, Failure>;
+    /// Leases as they are, and their changes; the subscription is older than
+    /// the list, so that none is missed.
+    async fn watch(&self, on: &Connection, filter: &LeaseFilter) -> Result<Watch, Failure>;
+
+    /// Stores a secret. Returns what was stored, and whether it replaced another.
+    async fn put_secret(&self, on: &Connection, new: NewSecret) -> Result<(StoredInfo, bool), Failure>;
+    /// Removes a secret and ends its leases; returns how many.
+    async fn remove_secret(&self, on: &Connection, name: &CredentialName) -> Result<usize, Failure>;
+    /// The stored secrets.
+    async fn secrets(&self, on: &Connection, prefix: &str) -> Result<Vec<StoredInfo>, Failure>;
+    /// Ends leases.
+    async fn revoke(&self, on: &Connection, which: &Selector, note: &str) -> Result<Vec<LeaseView>, Failure>;
+    /// How a request was decided.
+    async fn explain(&self, on: &Connection, request: &RequestId) -> Result<Explained, Failure>;
+    /// Stops issue, renewal and reads.
+    async fn lock(&self, on: &Connection) -> Result<(), Failure>;
+    /// Undoes it.
+    async fn unlock(&self, on: &Connection, passphrase: crate::memory::SecretBuf) -> Result<(), Failure>;
+    /// Reads configuration and policy again.
+    async fn reload(&self, on: &Connection) -> Result<Reloaded, Failure>;
+    /// How the agent is.
+    async fn status(&self, on: &Connection) -> Result<StatusReport, Failure>;
+}
+
+/// A watch on leases.
+pub struct Watch {
+    /// As they are.
+    pub present: Vec<LeaseView>,
+    /// Their changes, everybody's.
+    pub changes: Watcher,
+    /// Which of them the watcher may see.
+    pub may_see: Box<dyn Fn(&LeaseView) -> bool + Send + Sync>,
+}

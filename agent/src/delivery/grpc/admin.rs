@@ -1,0 +1,157 @@
+//! `jsi.v1.Admin`.
+
+use super::failure::status;
+use super::{connection, convert, parse};
+use crate::delivery::{Backend, Failure, NewSecret};
+use crate::memory::{Secret, SecretBuf};
+use crate::names::RequestId;
+use jsi_proto::v1::admin_server::Admin;
+use jsi_proto::v1;
+use std::sync::Arc;
+use tonic::{Request, Response, Status, Streaming};
+
+/// The service over a backend.
+pub(super) struct AdminService<B> {
+    backend: Arc<B>,
+    secret_bytes: usize,
+}
+
+impl<B> AdminService<B> {
+    pub(super) fn new(backend: Arc<B>, secret_bytes: usize) -> Self {
+        Self { backend, secret_bytes }
+    }
+}
+
+#[tonic::async_trait]
+impl<B: Backend> Admin for AdminService<B> {
+    async fn put_secret(
+        &self,
+        request: Request<Streaming<v1::PutSecretRequest>>,
+    ) -> Result<Response<v1::PutSecretResponse>, Status> {
+        let on = connection(&request)?;
+        // Whatever comes of it, the buffers of this connection have held a secret.
+        let result = self.put(&on, request.into_inner()).await;
+        on.close_soon();
+        result
+    }
+
+    async fn remove_secret(
+        &self,
+        request: Request<v1::RemoveSecretRequest>,
+    ) -> Result<Response<v1::RemoveSecretResponse>, Status> {
+        let on = connection(&request)?;
+        let name = parse::credential(&request.into_inner().name).map_err(status)?;
+        let ended = self.backend.remove_secret(&on, &name).await.map_err(status)?;
+        let leases_ended = u32::try_from(ended).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::RemoveSecretResponse { leases_ended }))
+    }
+
+    async fn list_secrets(
+        &self,
+        request: Request<v1::ListSecretsRequest>,
+    ) -> Result<Response<v1::ListSecretsResponse>, Status> {
+        let on = connection(&request)?;
+        let prefix = request.into_inner().prefix;
+        let found = self.backend.secrets(&on, &prefix).await.map_err(status)?;
+        let secrets = found.into_iter().map(convert::stored).collect();
+        Ok(Response::new(v1::ListSecretsResponse { secrets }))
+    }
+
+    async fn revoke_leases(
+        &self,
+        request: Request<v1::RevokeLeasesRequest>,
+    ) -> Result<Response<v1::RevokeLeasesResponse>, Status> {
+        let on = connection(&request)?;
+        let asked = request.into_inner();
+        let which = parse::selector(asked.selector).map_err(status)?;
+        let note = parse::text("note", asked.note).map_err(status)?;
+        let ended = self.backend.revoke(&on, &which, &note).await.map_err(status)?;
+        let leases = ended.iter().map(convert::lease).collect();
+        Ok(Response::new(v1::RevokeLeasesResponse { leases }))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        let on = connection(&request)?;
+        let id = RequestId::from_text(&request.into_inner().request_id);
+        let explained = self.backend.explain(&on, &id).await.map_err(status)?;
+        Ok(Response::new(convert::explained(explained)))
+    }
+
+    async fn lock(
+        &self,
+        request: Request<v1::LockRequest>,
+    ) -> Result<Response<v1::LockResponse>, Status> {
+        let on = connection(&request)?;
+        self.backend.lock(&on).await.map_err(status)?;
+        Ok(Response::new(v1::LockResponse {}))
+    }
+
+    async fn unlock(
+        &self,
+        request: Request<v1::UnlockRequest>,
+    ) -> Result<Response<v1::UnlockResponse>, Status> {
+        let on = connection(&request)?;
+        let passphrase = SecretBuf::new(request.into_inner().passphrase);
+        let result = self.backend.unlock(&on, passphrase).await;
+        on.close_soon();
+        result.map_err(status)?;
+        Ok(Response::new(v1::UnlockResponse {}))
+    }
+
+    async fn reload(
+        &self,
+        request: Request<v1::ReloadRequest>,
+    ) -> Result<Response<v1::ReloadResponse>, Status> {
+        let on = connection(&request)?;
+        let done = self.backend.reload(&on).await.map_err(status)?;
+        Ok(Response::new(v1::ReloadResponse {
+            policies: u32::try_from(done.policies).unwrap_or(u32::MAX),
+            credentials: u32::try_from(done.credentials).unwrap_or(u32::MAX),
+            warnings: done.warnings,
+        }))
+    }
+
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let on = connection(&request)?;
+        let report = self.backend.status(&on).await.map_err(status)?;
+        Ok(Response::new(convert::report(report)))
+    }
+}
+
+impl<B: Backend> AdminService<B> {
+    async fn put(
+        &self,
+        on: &crate::connection::Connection,
+        mut messages: Streaming<v1::PutSecretRequest>,
+    ) -> Result<Response<v1::PutSecretResponse>, Status> {
+        let Some(first) = messages.message().await? else {
+            return Err(status(Failure::field("name", "no message was sent")));
+        };
+        let name = parse::credential(&first.name).map_err(status)?;
+        let owner = parse::required("owner", first.owner).map_err(status)?;
+        let purpose = parse::required("purpose", first.purpose).map_err(status)?;
+        let mut pieces = parse::Pieces::default();
+        let mut next = Some(first.pieces);
+        while let Some(some) = next {
+            for piece in some {
+                pieces.take(piece, self.secret_bytes).map_err(status)?;
+            }
+            next = messages.message().await?.map(|message| message.pieces);
+        }
+        let fields = pieces.finish().map_err(status)?;
+        let secret = Secret::new(fields)
+            .map_err(|wrong| status(Failure::field("pieces", wrong.to_string())))?;
+        let new = NewSecret { name, owner, purpose, replace: first.replace, secret };
+        let (stored, replaced) = self.backend.put_secret(on, new).await.map_err(status)?;
+        Ok(Response::new(v1::PutSecretResponse {
+            secret: Some(convert::stored(stored)),
+            replaced,
+        }))
+    }
+}

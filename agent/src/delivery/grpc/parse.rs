@@ -1,0 +1,267 @@
+//! Messages as they come in become well-formed questions, or name the field
+//! that is wrong.
+
+use crate::attestation::{Anchor, Digest};
+use crate::delivery::{Ask, BindingAsk, Failure};
+use crate::lease::Selector;
+use crate::memory::{Field, SecretBuf};
+use crate::names::CredentialName;
+use crate::policy::{Delivery, Target};
+use jsi_proto::v1;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Scope entries of one request.
+const MAX_SCOPE: usize = 16;
+/// Bytes of a scope key.
+const MAX_SCOPE_KEY: usize = 64;
+/// Bytes of a scope value.
+const MAX_SCOPE_VALUE: usize = 256;
+/// Characters of a note, an owner, a purpose.
+const MAX_TEXT: usize = 256;
+/// Fields of a secret.
+const MAX_FIELDS: usize = 32;
+
+/// A request for a credential.
+pub(super) fn ask(message: v1::RequestCredentialRequest, longest: Duration) -> Result<Ask, Failure> {
+    let delivery = match v1::Delivery::try_from(message.delivery) {
+        Ok(v1::Delivery::Unspecified | v1::Delivery::Caller) => Delivery::Caller,
+        Ok(v1::Delivery::Environment) => Delivery::Environment,
+        Ok(v1::Delivery::Descriptor) => Delivery::Descriptor,
+        Ok(v1::Delivery::File) => Delivery::File,
+        Err(_) => return Err(Failure::field("delivery", "no such delivery")),
+    };
+    if message.fields.len() > MAX_FIELDS {
+        return Err(Failure::field("fields", "a secret has at most 32 fields"));
+    }
+    Ok(Ask {
+        credential: credential(&message.credential)?,
+        scope: scope(message.scope)?,
+        ttl: ttl("ttl", message.ttl, longest)?,
+        binding: binding(message.binding)?,
+        delivery,
+        new_lease: message.new_lease,
+        target: message.target.map(target).transpose()?,
+        fields: message.fields,
+        note: text("note", message.note)?,
+    })
+}
+
+/// A credential's name.
+pub(super) fn credential(name: &str) -> Result<CredentialName, Failure> {
+    CredentialName::new(name).map_err(|wrong| Failure::field("credential", wrong.to_string()))
+}
+
+fn scope(
+    scope: std::collections::HashMap<String, String>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    if scope.len() > MAX_SCOPE {
+        return Err(Failure::field("scope", format!("more than {MAX_SCOPE} entries")));
+    }
+    for (key, value) in &scope {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+        if key.is_empty() || key.len() > MAX_SCOPE_KEY || !key.bytes().all(plain) {
+            let wrong = "a key has 1 to 64 letters, digits, '_', '-' and '.'";
+            return Err(Failure::field("scope", wrong));
+        }
+        if value.len() > MAX_SCOPE_VALUE || value.chars().any(char::is_control) {
+            let wrong = format!("the value of {key} is longer than 256 bytes or not printable");
+            return Err(Failure::field("scope", wrong));
+        }
+    }
+    Ok(scope.into_iter().collect())
+}
+
+/// A span of time that may be left out, but not be zero, negative or absurd.
+pub(super) fn ttl(
+    field: &str,
+    span: Option<prost_types::Duration>,
+    longest: Duration,
+) -> Result<Option<Duration>, Failure> {
+    let Some(span) = span else { return Ok(None) };
+    if span.seconds < 0 || span.nanos < 0 {
+        return Err(Failure::field(field, "is negative; leave it out for the default"));
+    }
+    let nanos = u32::try_from(span.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let (Ok(seconds), Some(nanos)) = (u64::try_from(span.seconds), nanos) else {
+        return Err(Failure::field(field, "is not a google.protobuf.Duration"));
+    };
+    let ttl = Duration::new(seconds, nanos);
+    if ttl.is_zero() {
+        return Err(Failure::field(field, "is zero; leave it out for the default"));
+    }
+    if ttl > longest {
+        let wrong = format!("is longer than limits.longest_ttl ({} s)", longest.as_secs());
+        return Err(Failure::field(field, wrong));
+    }
+    Ok(Some(ttl.max(Duration::from_millis(1))))
+}
+
+fn binding(binding: Option<v1::Binding>) -> Result<Option<BindingAsk>, Failure> {
+    use v1::binding::Kind;
+    let Some(kind) = binding.and_then(|binding| binding.kind) else { return Ok(None) };
+    Ok(Some(match kind {
+        Kind::Requester(_) => BindingAsk::Process(Anchor::Requester),
+        Kind::Caller(_) => BindingAsk::Process(Anchor::Caller),
+        Kind::Parent(_) => BindingAsk::Process(Anchor::Parent),
+        Kind::Session(_) => BindingAsk::Process(Anchor::Session),
+        Kind::Pid(0) => return Err(Failure::field("binding.pid", "is zero")),
+        Kind::Pid(pid) => BindingAsk::Process(Anchor::Pid(pid)),
+        Kind::Connection(_) => BindingAsk::Connection,
+        Kind::None(_) => BindingAsk::None,
+    }))
+}
+
+fn target(target: v1::TargetClaim) -> Result<Target, Failure> {
+    if !target.exe.starts_with('/') || target.exe.len() > 4096 {
+        return Err(Failure::field("target.exe", "is not an absolute path"));
+    }
+    if Digest::from_hex(&target.digest).is_none() {
+        return Err(Failure::field("target.digest", "is not a SHA-256 in lower-case hex"));
+    }
+    Ok(Target { exe: target.exe, digest: target.digest })
+}
+
+/// A short text for people.
+pub(super) fn text(field: &str, text: String) -> Result<String, Failure> {
+    if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
+        return Err(Failure::field(field, "has more than 256 characters, or control characters"));
+    }
+    Ok(text)
+}
+
+/// A short text that must be there.
+pub(super) fn required(field: &str, given: String) -> Result<String, Failure> {
+    let given = text(field, given)?;
+    if given.trim().is_empty() {
+        return Err(Failure::field(field, "is required"));
+    }
+    Ok(given)
+}
+
+/// Which leases to revoke: at least one condition.
+pub(super) fn selector(selector: Option<v1::LeaseSelector>) -> Result<Selector, Failure> {
+    let given = selector.unwrap_or_default();
+    if !given.digest.is_empty() && Digest::from_hex(&given.digest).is_none() {
+        return Err(Failure::field("selector.digest", "is not a SHA-256 in lower-case hex"));
+    }
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let selector = Selector {
+        prefix: given.prefix,
+        credential: None,
+        digest: some(given.digest),
+        uid: given.uid,
+        unit: some(given.unit),
+        container: some(given.container),
+        all: given.all,
+    };
+    let narrowed = !selector.prefix.is_empty()
+        || selector.digest.is_some()
+        || selector.uid.is_some()
+        || selector.unit.is_some()
+        || selector.container.is_some();
+    match (selector.all, narrowed) {
+        (true, true) => Err(Failure::field("selector.all", "stands beside other conditions")),
+        (false, false) => {
+            Err(Failure::field("selector", "selects nothing; say `all` for every lease"))
+        }
+        _ => Ok(selector),
+    }
+}
+
+/// Pieces of a secret that comes in, put together.
+#[derive(Default)]
+pub(super) struct Pieces {
+    fields: Vec<(Field, bool)>,
+    bytes: usize,
+}
+
+impl Pieces {
+    /// Takes the next piece.
+    pub(super) fn take(&mut self, piece: v1::FieldPiece, most: usize) -> Result<(), Failure> {
+        self.bytes += piece.value.len();
+        if self.bytes > most {
+            return Err(Failure::field("pieces", format!("the secret is longer than {most} bytes")));
+        }
+        let value = SecretBuf::new(piece.value);
+        if let Some((last, more)) = self.fields.last_mut()
+            && *more
+        {
+            if last.name != piece.name {
+                return Err(Failure::field("pieces", "a field ends before its last piece"));
+            }
+            let mut whole = Vec::with_capacity(last.value.len() + value.len());
+            whole.extend_from_slice(last.value.expose());
+            whole.extend_from_slice(value.expose());
+            last.value = SecretBuf::new(whole);
+            *more = piece.more;
+            return Ok(());
+        }
+        if self.fields.len() >= MAX_FIELDS {
+            return Err(Failure::field("pieces", "a secret has at most 32 fields"));
+        }
+        let field = Field {
+            name: piece.name,
+            sensitive: piece.sensitive,
+            is_default: piece.is_default,
+            value,
+        };
+        self.fields.push((field, piece.more));
+        Ok(())
+    }
+
+    /// The fields, once all is there.
+    pub(super) fn finish(self) -> Result<Vec<Field>, Failure> {
+        if self.fields.last().is_some_and(|(_, more)| *more) {
+            return Err(Failure::field("pieces", "the last field is cut short"));
+        }
+        Ok(self.fields.into_iter().map(|(field, _)| field).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+    #[test]
+    fn a_ttl_is_neither_zero_nor_negative_nor_huge() {
+        let span = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+        assert_eq!(ttl("ttl", None, YEAR).unwrap(), None);
+        assert_eq!(ttl("ttl", span(60, 0), YEAR).unwrap(), Some(Duration::from_secs(60)));
+        for bad in [span(0, 0), span(-1, 0), span(0, -1), span(i64::MAX, 0), span(1, i32::MAX)] {
+            let wrong = ttl("ttl", bad, YEAR).unwrap_err();
+            assert_eq!(wrong.violation.unwrap().0, "ttl");
+        }
+    }
+
+    #[test]
+    fn a_selector_without_conditions_selects_nothing() {
+        assert!(selector(None).is_err());
+        assert!(selector(Some(v1::LeaseSelector { all: true, ..Default::default() })).is_ok());
+        let both = v1::LeaseSelector { all: true, uid: Some(1), ..Default::default() };
+        assert!(selector(Some(both)).is_err());
+    }
+
+    #[test]
+    fn pieces_that_do_not_fit_are_refused() {
+        let piece = |name: &str, more| v1::FieldPiece {
+            name: name.to_owned(),
+            value: vec![1; 10],
+            more,
+            ..Default::default()
+        };
+        let mut pieces = Pieces::default();
+        pieces.take(piece("a", true), 100).unwrap();
+        assert!(pieces.take(piece("b", false), 100).is_err());
+        let mut pieces = Pieces::default();
+        pieces.take(piece("a", true), 100).unwrap();
+        pieces.take(piece("a", false), 100).unwrap();
+        assert_eq!(pieces.finish().unwrap()[0].value.len(), 20);
+        let mut pieces = Pieces::default();
+        pieces.take(piece("a", true), 100).unwrap();
+        assert!(pieces.finish().is_err());
+        assert!(Pieces::default().take(piece("a", false), 9).is_err());
+    }
+}

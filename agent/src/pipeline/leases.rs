@@ -1,0 +1,169 @@
+//! Leases that are: renewed, released, read, watched.
+
+use super::{Pipeline, Wanted, failures};
+use crate::attestation::Attestation;
+use crate::connection::{Channel, Connection};
+use crate::delivery::{CredentialInfo, Failure, LeaseFilter, Watch};
+use crate::lease::{Filter, LeaseError, LeaseView};
+use crate::memory::random_array;
+use crate::names::{LeaseId, RequestId};
+use crate::policy::{Action, Decision, RequesterKey};
+use jsi_proto::v1::Reason;
+use std::time::Duration;
+
+impl Pipeline {
+    /// The credentials that the requester may list; the admin socket sees all.
+    pub(super) async fn visible_credentials(
+        &self,
+        on: &Connection,
+        prefix: &str,
+    ) -> Result<Vec<CredentialInfo>, Failure> {
+        let request = RequestId::new(random_array());
+        let attestation = self.attest(on, &request, "list", None).await?;
+        let force = self.in_force();
+        let admin = on.channel == Channel::Admin;
+        let mut visible = Vec::new();
+        for name in force.catalogue.names() {
+            if !name.as_str().starts_with(prefix) {
+                continue;
+            }
+            let Some(entry) = force.catalogue.find(&name) else { continue };
+            let wanted = Wanted::plain(Action::List, Some(&name));
+            let question = wanted.question(&request, &attestation, admin, self.clock.now());
+            let answer = force.policies.decide(&question, &entry.facts);
+            if !admin && !matches!(answer, Decision::Permit(..)) {
+                continue;
+            }
+            let lifetimes = entry.facts.lifetimes;
+            visible.push(CredentialInfo {
+                name,
+                owner: entry.facts.owner,
+                purpose: entry.facts.purpose,
+                issuer: entry.facts.issuer,
+                class: entry.capabilities.class,
+                revocation: entry.capabilities.revocation,
+                max_ttl: lifetimes.max_ttl,
+                default_ttl: lifetimes.default_ttl,
+                scope_keys: entry.capabilities.scope_keys.iter().map(ToString::to_string).collect(),
+            });
+        }
+        Ok(visible)
+    }
+
+    /// More time: attested and decided anew.
+    pub(super) async fn renew_lease(
+        &self,
+        on: &Connection,
+        id: &LeaseId,
+        increment: Option<Duration>,
+    ) -> Result<(LeaseView, Vec<String>), Failure> {
+        let (attestation, request, view) = self.own(on, id, "renew").await?;
+        let force = self.in_force();
+        let Some(entry) = force.catalogue.find(&view.credential) else {
+            let name = &view.credential;
+            return Err(self.unknown_credential(&force, &attestation, &request, name));
+        };
+        let wanted = Wanted {
+            scope: &view.scope,
+            delivery: view.delivery,
+            binding: failures::binding_kind(&view.binding),
+            ttl: increment,
+            ..Wanted::plain(Action::Renew, Some(&view.credential))
+        };
+        let permit = self.decide(&force, on, &attestation, &request, &entry.facts, &wanted)?;
+        let most = Some(permit.limits().max_ttl);
+        let key = permit.requester();
+        let renewed = self.engine.renew(id, key, increment, most).await;
+        let mut renewed = renewed.map_err(|error| failures::lease(&error))?;
+        let warnings = std::mem::take(&mut renewed.warnings);
+        Ok((renewed, warnings))
+    }
+
+    /// The end of one's own lease: permitted unless a forbid says otherwise.
+    pub(super) async fn release_lease(
+        &self,
+        on: &Connection,
+        id: &LeaseId,
+    ) -> Result<LeaseView, Failure> {
+        let (attestation, request, view) = self.own(on, id, "release").await?;
+        let force = self.in_force();
+        // A credential that is not defined any more can still be given up.
+        if let Some(entry) = force.catalogue.find(&view.credential) {
+            let wanted = Wanted {
+                scope: &view.scope,
+                ..Wanted::plain(Action::Release, Some(&view.credential))
+            };
+            self.decide(&force, on, &attestation, &request, &entry.facts, &wanted)?;
+        }
+        let key = RequesterKey::of(&attestation.requester);
+        self.engine.release(id, &key).map_err(|error| failures::lease(&error))
+    }
+
+    /// One lease, the requester's own.
+    pub(super) async fn own_lease(
+        &self,
+        on: &Connection,
+        id: &LeaseId,
+    ) -> Result<LeaseView, Failure> {
+        self.own(on, id, "read").await.map(|(_, _, view)| view)
+    }
+
+    /// Who asks, and the lease if it is theirs: another's is as unknown as none.
+    async fn own(
+        &self,
+        on: &Connection,
+        id: &LeaseId,
+        action: &str,
+    ) -> Result<(Attestation, RequestId, LeaseView), Failure> {
+        let request = RequestId::new(random_array());
+        let attestation = self.attest(on, &request, action, None).await?;
+        let key = RequesterKey::of(&attestation.requester);
+        match self.engine.get(id, Some(&key)) {
+            Ok(view) => Ok((attestation, request, view)),
+            Err(LeaseError::NotFound) => {
+                self.not_yours(id, action, &request, &attestation);
+                let message = format!("this program holds no lease {id}; `jsi leases` lists its own");
+                Err(Failure::new(Reason::UnknownLease, message))
+            }
+            Err(error) => Err(failures::lease(&error)),
+        }
+    }
+
+    /// Leases: the requester's own, or all on the admin socket.
+    pub(super) async fn visible_leases(
+        &self,
+        on: &Connection,
+        filter: &LeaseFilter,
+    ) -> Result<Vec<LeaseView>, Failure> {
+        let filter = self.filter(on, filter).await?;
+        Ok(self.engine.list(&filter))
+    }
+
+    /// The same, and every change from then on.
+    pub(super) async fn watch_leases(
+        &self,
+        on: &Connection,
+        filter: &LeaseFilter,
+    ) -> Result<Watch, Failure> {
+        let filter = self.filter(on, filter).await?;
+        let (present, changes) = self.engine.subscribe(&filter);
+        let Filter { key, prefix, .. } = filter;
+        let may_see = move |view: &LeaseView| {
+            view.id.as_str().starts_with(&prefix)
+                && key.as_ref().is_none_or(|key| view.is_of(key))
+        };
+        Ok(Watch { present, changes, may_see: Box::new(may_see) })
+    }
+
+    async fn filter(&self, on: &Connection, filter: &LeaseFilter) -> Result<Filter, Failure> {
+        let key = if filter.all {
+            self.administer(on, Action::Administer).await?;
+            None
+        } else {
+            let request = RequestId::new(random_array());
+            let attestation = self.attest(on, &request, "read", None).await?;
+            Some(RequesterKey::of(&attestation.requester))
+        };
+        Ok(Filter { key, prefix: filter.prefix.clone(), ended: filter.ended })
+    }
+}

@@ -1,0 +1,108 @@
+//! The pipeline as protocols see it.
+
+use super::Pipeline;
+use crate::attestation::Attestation;
+use crate::connection::Connection;
+use crate::delivery::{
+    Ask, Backend, CredentialInfo, Delivered, Explained, Failure, LeaseFilter, NewSecret, Reloaded,
+    StatusReport, Watch,
+};
+use crate::lease::{LeaseView, Selector};
+use crate::memory::{SecretBuf, random_array};
+use crate::names::{CredentialName, LeaseId, RequestId};
+use crate::store::StoredInfo;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[tonic::async_trait]
+impl Backend for Pipeline {
+    async fn who_am_i(&self, on: &Connection) -> Result<Attestation, Failure> {
+        self.attest(on, &RequestId::new(random_array()), "whoami", None).await
+    }
+
+    async fn credentials(
+        &self,
+        on: &Connection,
+        prefix: &str,
+    ) -> Result<Vec<CredentialInfo>, Failure> {
+        self.visible_credentials(on, prefix).await
+    }
+
+    async fn request(&self, on: &Arc<Connection>, ask: Ask) -> Result<Delivered, Failure> {
+        self.serve(on, ask).await
+    }
+
+    async fn renew(
+        &self,
+        on: &Connection,
+        lease: &LeaseId,
+        increment: Option<Duration>,
+    ) -> Result<(LeaseView, Vec<String>), Failure> {
+        self.renew_lease(on, lease, increment).await
+    }
+
+    async fn release(&self, on: &Connection, lease: &LeaseId) -> Result<LeaseView, Failure> {
+        self.release_lease(on, lease).await
+    }
+
+    async fn lease(&self, on: &Connection, lease: &LeaseId) -> Result<LeaseView, Failure> {
+        self.own_lease(on, lease).await
+    }
+
+    async fn leases(
+        &self,
+        on: &Connection,
+        filter: &LeaseFilter,
+    ) -> Result<Vec<LeaseView>, Failure> {
+        self.visible_leases(on, filter).await
+    }
+
+    async fn watch(&self, on: &Connection, filter: &LeaseFilter) -> Result<Watch, Failure> {
+        self.watch_leases(on, filter).await
+    }
+
+    async fn put_secret(
+        &self,
+        on: &Connection,
+        new: NewSecret,
+    ) -> Result<(StoredInfo, bool), Failure> {
+        self.store_secret(on, new).await
+    }
+
+    async fn remove_secret(&self, on: &Connection, name: &CredentialName) -> Result<usize, Failure> {
+        self.drop_secret(on, name).await
+    }
+
+    async fn secrets(&self, on: &Connection, prefix: &str) -> Result<Vec<StoredInfo>, Failure> {
+        self.stored_secrets(on, prefix).await
+    }
+
+    async fn revoke(
+        &self,
+        on: &Connection,
+        which: &Selector,
+        note: &str,
+    ) -> Result<Vec<LeaseView>, Failure> {
+        self.revoke_leases(on, which, note).await
+    }
+
+    async fn explain(&self, on: &Connection, request: &RequestId) -> Result<Explained, Failure> {
+        self.explain_request(on, request).await
+    }
+
+    async fn lock(&self, on: &Connection) -> Result<(), Failure> {
+        self.lock_agent(on).await
+    }
+
+    async fn unlock(&self, on: &Connection, passphrase: SecretBuf) -> Result<(), Failure> {
+        self.unlock_agent(on, passphrase).await
+    }
+
+    async fn reload(&self, on: &Connection) -> Result<Reloaded, Failure> {
+        self.reload_agent(on).await
+    }
+
+    async fn status(&self, on: &Connection) -> Result<StatusReport, Failure> {
+        self.report(on).await
+    }
+}

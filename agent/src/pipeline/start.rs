@@ -1,0 +1,268 @@
+//! From a broker process to an agent that serves.
+
+use super::status::About;
+use super::{Decisions, InForce, Pipeline, stop};
+use crate::attestation::Attestor;
+use crate::clock::{Clock, boot_id};
+use crate::config::{Config, Mode, advisory};
+use crate::connection::{
+    AcceptLimits, BindError, Channel, Peer, Refusal, Refused, SocketFile, Witness, accept_loop,
+    bind, inherited,
+};
+use crate::delivery::grpc::{Endpoint, serve};
+use crate::issuer::{Catalogue, Issuer, Sealing, StoreIssuer};
+use crate::lease::{Engine, EngineParts};
+use crate::log::{Event, Log, LogError, SealError, Sealer};
+use crate::memory::{Guard, GuardKind, MemoryError, Shield};
+use crate::policy::{LoadError, Policies};
+use crate::process::{BrokerContext, InheritedListeners};
+use crate::store::{Store, StoreError};
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, RwLock};
+use tokio::sync::watch;
+
+/// Why the agent does not start, or ended in disorder.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The runtime or a descriptor could not be set up.
+    #[error("{0} could not be set up")]
+    Io(&'static str, #[source] io::Error),
+    /// Guarded memory.
+    #[error("guarded memory could not be set up")]
+    Memory(#[from] MemoryError),
+    /// The store.
+    #[error("the secret store could not be opened")]
+    Store(#[from] StoreError),
+    /// The journal key.
+    #[error("the journal key could not be used")]
+    Seal(#[from] SealError),
+    /// The log.
+    #[error("the log could not be opened")]
+    Log(#[from] LogError),
+    /// Policy.
+    #[error("policy could not be loaded")]
+    Policy(#[from] LoadError),
+    /// A socket.
+    #[error("no socket to serve")]
+    Bind(#[from] BindError),
+    /// The attestor or the launcher ended.
+    #[error("the {0} ended, so the agent ends; what must be revoked is in the log")]
+    Lost(&'static str),
+    /// A server ended by itself.
+    #[error("a server ended")]
+    Server(#[from] tonic::transport::Error),
+}
+
+impl InForce {
+    /// Everything that a configuration brings into force. Reads the disk.
+    pub(super) fn load(
+        config: Config,
+        store: Arc<Store>,
+        issuers: &[Arc<dyn Issuer>],
+    ) -> Result<Self, RunError> {
+        let policies = Policies::load(&config.policy_dir)?;
+        let catalogue = Catalogue::new(&config, store, issuers)?;
+        Ok(Self { config, policies, catalogue })
+    }
+}
+
+/// Runs the broker until it is told to stop.
+///
+/// # Errors
+/// Says what could not be set up, or which part of the agent was lost.
+pub fn run(context: BrokerContext) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .thread_name("jsi-broker")
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::Io("the runtime", error))?;
+    let result = runtime.block_on(broker(context));
+    // Whatever still waits for a disk must not keep the agent from ending.
+    runtime.shutdown_background();
+    result
+}
+
+async fn broker(context: BrokerContext) -> Result<(), RunError> {
+    let BrokerContext { config, settings, attestor, listeners, ready, .. } = context;
+    let clock = Clock::system();
+    let guard = Guard::new()?;
+    let shield = Arc::new(Shield::new(&guard)?);
+    let store = Store::open(&config.store_dir, &config.identity)?;
+    let store = Arc::new(store.with_shield(Arc::clone(&shield))?);
+    let sealer = sealer(&store, &shield)?;
+    let sealing: Arc<dyn Sealing> = Arc::new(Arc::clone(&shield));
+    let limits = config.limits;
+    let (log, folded) = Log::open(&config.log_dir, clock.clone(), sealer, limits.segment_bytes)?;
+    let attestor = Attestor::connect(attestor).map_err(|e| RunError::Io("the attestor", e))?;
+    let issuers: Vec<Arc<dyn Issuer>> =
+        vec![Arc::new(StoreIssuer::new(Arc::clone(&store) as _, Arc::clone(&sealing)))];
+    let in_force = InForce::load(config.clone(), Arc::clone(&store), &issuers)?;
+    let by_kind = issuers.clone();
+    let engine = Engine::new(EngineParts {
+        clock: clock.clone(),
+        journal: Arc::new(log.clone()),
+        sealing,
+        issuers: Arc::new(move |kind| {
+            by_kind.iter().find(|issuer| issuer.capabilities().kind == kind).cloned()
+        }),
+        limits,
+    });
+    engine.set_locked(store.is_locked());
+    engine.start().map_err(|error| RunError::Io("the timer of leases", error))?;
+    let boot = boot_id().map_err(|error| RunError::Io("the boot ID", error))?;
+    let advisory = advisory(&config);
+    let started = Event::Started {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: boot.clone(),
+        pid: std::process::id(),
+        mode: if config.mode == Mode::Host { "host" } else { "user" }.to_owned(),
+        advisory: advisory.clone(),
+    };
+    log.append(started).await?;
+    restore(&engine, &attestor, &log, folded, &boot).await;
+
+    let accepting = AcceptLimits::new(&limits);
+    let pipeline = Arc::new(Pipeline {
+        clock: clock.clone(),
+        attestor: attestor.clone(),
+        engine,
+        log: log.clone(),
+        store,
+        in_force: RwLock::new(Arc::new(in_force)),
+        decisions: Decisions::default(),
+        about: About {
+            pid: std::process::id(),
+            attestor_pid: context.attestor_pid,
+            launcher_pid: context.launcher_pid,
+            started: clock.now().wall,
+            advisory,
+            guarded_memory: match guard.kind() {
+                GuardKind::MemfdSecret => "memfd_secret",
+                GuardKind::Mlock => "mlock",
+            },
+            settings,
+            accepting: Arc::clone(&accepting),
+            issuers,
+            shield,
+        },
+    });
+    let sockets = Sockets::open(&config, listeners)?;
+    let (stopping, stopped) = watch::channel(false);
+    let door = Door { config, witness: Arc::new(attestor.clone()), accepting, log };
+    let servers = [(Channel::Agent, sockets.agent), (Channel::Admin, sockets.admin)].map(
+        |(channel, listener)| {
+            tokio::spawn(door.serve(channel, listener, Arc::clone(&pipeline), stopped.clone()))
+        },
+    );
+    ready.signal().map_err(|error| RunError::Io("readiness", error))?;
+    let parts = stop::Watched {
+        attestor,
+        attestor_pidfd: context.attestor_pidfd,
+        launcher_pidfd: context.launcher_pidfd,
+        command: context.command,
+    };
+    let result = stop::wait(&pipeline, parts, servers, &stopping).await;
+    drop(sockets.files);
+    result
+}
+
+/// The sealer of the log's secret lines, where the store's identity is open.
+pub(super) fn sealer(store: &Store, shield: &Arc<Shield>) -> Result<Option<Sealer>, SealError> {
+    store.journal_key().map(|key| Sealer::shielded(&key, Arc::clone(shield))).transpose()
+}
+
+/// Takes up what the log says of leases that were live.
+async fn restore(
+    engine: &Arc<Engine>,
+    attestor: &Attestor,
+    log: &Log,
+    folded: crate::log::Folded,
+    boot: &str,
+) {
+    let sealed = folded.sealed;
+    let unseal = |lease: &crate::log::LeaseRecord| {
+        let line = sealed.get(&lease.id)?;
+        log.sealer()?.open(&lease.id, line).ok()
+    };
+    let find = |identity: crate::attestation::ProcessIdentity| -> crate::lease::Found<'_> {
+        Box::pin(async move { attestor.find(&identity).await })
+    };
+    let leases = folded.leases.into_values().collect();
+    let recorded = folded.boot_id.as_deref();
+    let restored = engine.restore(leases, recorded, boot, &find, &unseal).await;
+    tracing::info!(alive = restored.alive, ended = restored.ended, "leases of the log");
+}
+
+/// The two listeners, and the files to remove at the end.
+struct Sockets {
+    agent: UnixListener,
+    admin: UnixListener,
+    files: Vec<SocketFile>,
+}
+
+impl Sockets {
+    /// Inherited listeners where there are any, else our own.
+    fn open(config: &Config, given: Option<InheritedListeners>) -> Result<Self, BindError> {
+        let (agent, admin) = given.map_or((None, None), |given| (given.agent, given.admin));
+        let host = config.mode == Mode::Host;
+        let mut files = Vec::new();
+        let mut own = |path, mode, gid| {
+            let bound = bind(path, mode, gid)?;
+            files.push(bound.file);
+            Ok::<_, BindError>(bound.listener)
+        };
+        let agent = match agent {
+            Some(fd) => inherited(fd)?,
+            // Everybody may connect to a host agent: policy decides.
+            None => own(&config.socket, if host { 0o666 } else { 0o600 }, None)?,
+        };
+        let admin = match admin {
+            Some(fd) => inherited(fd)?,
+            None => own(&config.admin_socket, if host { 0o660 } else { 0o600 }, config.admin_gid)?,
+        };
+        Ok(Self { agent, admin, files })
+    }
+}
+
+/// What both sockets share.
+struct Door {
+    config: Config,
+    witness: Arc<dyn Witness>,
+    accepting: Arc<AcceptLimits>,
+    log: Log,
+}
+
+impl Door {
+    fn serve(
+        &self,
+        channel: Channel,
+        listener: UnixListener,
+        backend: Arc<Pipeline>,
+        mut stopped: watch::Receiver<bool>,
+    ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<> {
+        let log = self.log.clone();
+        let refused: Refused = Arc::new(move |peer: Peer, why: &Refusal| {
+            tracing::warn!(pid = peer.pid, uid = peer.uid, %why, "connection refused");
+            let reason = why.to_string();
+            log.append_background(Event::Refused { pid: peer.pid, uid: peer.uid, reason });
+        });
+        let endpoint = Endpoint {
+            backend,
+            limits: self.config.limits,
+            reflection: self.config.reflection,
+            admin: channel == Channel::Admin,
+        };
+        let (witness, accepting) = (Arc::clone(&self.witness), Arc::clone(&self.accepting));
+        async move {
+            let sessions = accept_loop(listener, channel, witness, accepting, refused);
+            let stop = async move {
+                // A sender that is gone means the same.
+                let _ = stopped.wait_for(|stopped| *stopped).await;
+            };
+            serve(endpoint, sessions, stop).await
+        }
+    }
+}
