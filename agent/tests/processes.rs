@@ -1,6 +1,6 @@
 //! Real processes: how the agent's three start, what they give up, what
 //! COMMAND feels of it (nothing), and that they end together.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -45,9 +45,9 @@ impl Home {
     /// Live processes whose command line names this home, zombies excluded.
     fn processes(&self) -> Vec<i32> {
         let mark = self.path().to_str().unwrap();
-        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-            entry.unwrap().file_name().to_str()?.parse::<i32>().ok()
-        });
+        let pids = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
         pids.filter(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             String::from_utf8_lossy(&line).contains(mark)
@@ -55,29 +55,20 @@ impl Home {
         .collect()
     }
 
-    /// The process of that role, once it has taken its name.
+    /// The process of that role.
     fn role(&self, name: &str) -> i32 {
-        let begin = Instant::now();
-        loop {
-            let mut found = self.processes();
-            found.retain(|pid| comm(*pid) == name && argument(*pid).starts_with('@'));
-            // The name comes early among what a role gives up first.
-            if let [pid] = found[..]
-                && status(pid, "SigCgt") != "0000000000000000"
-                && (name == "jsi-agent" || begin.elapsed() > Duration::from_millis(50))
-            {
-                return pid;
-            }
-            assert!(begin.elapsed() < Duration::from_secs(10), "{name}: {found:?}");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let mut found = self.processes();
+        found.retain(|pid| comm(*pid) == name && argument(*pid).starts_with('@'));
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+        found[0]
     }
 
     /// None of its processes is left, and none as a zombie of ours. Prints how long that took.
     fn assert_empty(&self, what: &str) {
         let begin = Instant::now();
         while !self.processes().is_empty() {
-            let left: Vec<_> = self.processes().iter().map(|p| (*p, comm(*p), argument(*p))).collect();
+            let left: Vec<_> =
+                self.processes().iter().map(|p| (*p, comm(*p), argument(*p))).collect();
             assert!(begin.elapsed() < Duration::from_secs(10), "{what}: left behind: {left:?}");
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -147,7 +138,12 @@ fn a_background_agent_prints_shell_lines_and_k_ends_it() {
         )
     );
     let mut end = Command::new(AGENT);
-    let output = end.arg("-k").env("SHELL", "/bin/sh").env("JSI_AGENT_PID", broker.to_string()).output().unwrap();
+    let output = end
+        .arg("-k")
+        .env("SHELL", "/bin/sh")
+        .env("JSI_AGENT_PID", broker.to_string())
+        .output()
+        .unwrap();
     let (stdout, stderr) = text(&output);
     assert_eq!(stderr, "");
     assert_eq!(
@@ -163,7 +159,11 @@ fn the_three_have_given_up_what_they_do_not_need() {
     started(&home, &[]);
     for name in ROLES {
         let pid = home.role(name);
-        assert_eq!(status(pid, "NoNewPrivs"), if name == "jsi-launcher" { "0" } else { "1" }, "{name}");
+        assert_eq!(
+            status(pid, "NoNewPrivs"),
+            if name == "jsi-launcher" { "0" } else { "1" },
+            "{name}"
+        );
         for set in ["CapInh", "CapAmb"] {
             assert_eq!(status(pid, set), "0000000000000000", "{name} {set}");
         }
@@ -201,15 +201,24 @@ fn no_descriptor_reaches_a_process_that_it_is_not_meant_for() {
     assert!(shell.output().unwrap().status.success());
     for name in ROLES {
         let pid = home.role(name);
-        let mut open: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd"))
-            .unwrap()
-            .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
-            .map(|path| path.to_str().unwrap().split(':').next().unwrap().to_owned())
-            .collect();
-        open.retain(|kind| kind != "/dev/null");
+        let kinds = || -> Vec<String> {
+            let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+            fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
+                .map(|path| path.to_str().unwrap().split(':').next().unwrap().to_owned())
+                .filter(|kind| kind != "/dev/null")
+                .collect()
+        };
+        // The broker closes the pipe just after it has written to it.
+        let begin = Instant::now();
+        while kinds().iter().any(|kind| kind == "pipe") {
+            assert!(begin.elapsed() < Duration::from_secs(10), "{name} keeps the pipe");
+        }
+        let open = kinds();
         let sockets = open.iter().filter(|kind| *kind == "socket").count();
         match name {
-            "jsi-agent" => assert!(!open.iter().any(|kind| kind == "/dev/zero" || kind == "pipe"), "{open:?}"),
+            "jsi-agent" => {
+                assert!(!open.contains(&"/dev/zero".to_owned()), "{open:?}")
+            }
             _ => assert_eq!((sockets, open.len()), (1, 1), "{name}: {open:?}"),
         }
     }
@@ -234,10 +243,13 @@ fn a_command_feels_nothing_of_the_agent() {
     let with = run(home.agent(&["sh", "-c", script]).arg("x"));
     home.assert_empty("COMMAND ended");
     let mut bare = Command::new("sh");
-    bare.env("HOME", home.path()).env("XDG_RUNTIME_DIR", home.path().join("run")).env("SHELL", "/bin/sh");
+    bare.env("HOME", home.path())
+        .env("XDG_RUNTIME_DIR", home.path().join("run"))
+        .env("SHELL", "/bin/sh");
     let without = run(bare.args(["-c", script, "x"]));
     let mut more = Vec::new();
-    let numbers = |line: &str| line.split(' ').all(|w| w.parse::<i64>().is_ok()) && line.contains(' ');
+    let numbers =
+        |line: &str| line.split(' ').all(|w| w.parse::<i64>().is_ok()) && line.contains(' ');
     let keep = |text: &str| -> Vec<String> {
         text.lines().filter(|line| !numbers(line)).map(str::to_owned).collect()
     };
@@ -265,7 +277,10 @@ fn a_command_leads_its_own_process_group_and_has_no_child_that_it_did_not_start(
     }
     assert_eq!(fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap(), "");
     let broker = home.role("jsi-agent");
-    assert_ne!(nix::unistd::getsid(Some(Pid::from_raw(broker))), nix::unistd::getsid(Some(Pid::from_raw(pid))));
+    assert_ne!(
+        nix::unistd::getsid(Some(Pid::from_raw(broker))),
+        nix::unistd::getsid(Some(Pid::from_raw(pid)))
+    );
     // The terminal's Ctrl-C reaches the command alone.
     killpg(Pid::from_raw(pid), Signal::SIGINT).unwrap();
     assert_eq!(wait_for(child).signal(), Some(Signal::SIGINT as i32));
@@ -301,7 +316,8 @@ fn a_kill_at_any_moment_of_the_start_leaves_nothing() {
     for round in 0..120_u64 {
         let home = Home::new();
         let arguments: &[&str] = if round % 2 == 0 { &[] } else { &["sleep", "0"] };
-        let mut child = home.agent(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            home.agent(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_micros(round * 250));
         let mut pids = home.processes();
         pids.sort_unstable();
@@ -327,7 +343,12 @@ fn a_kill_at_any_moment_of_the_start_leaves_nothing() {
 fn a_start_that_is_interrupted_leaves_no_agent() {
     for round in 0..40_u64 {
         let home = Home::new();
-        let mut child = home.agent(&["sleep", "60"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = home
+            .agent(&["sleep", "60"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(Duration::from_micros(round * 700));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -356,7 +377,8 @@ fn without_a_runtime_directory_the_socket_lies_in_a_private_one_that_goes_with_t
     fs::write(home.path().join("agent.toml"), "").unwrap();
     command.env("HOME", home.path()).env_remove("XDG_RUNTIME_DIR").env("SHELL", "/bin/csh");
     let (lines, stderr) = text(&command.output().unwrap());
-    let socket = lines.strip_prefix("setenv JSI_AUTH_SOCK ").expect(&stderr).split(';').next().unwrap();
+    let socket =
+        lines.strip_prefix("setenv JSI_AUTH_SOCK ").expect(&stderr).split(';').next().unwrap();
     let dir = Path::new(socket).parent().unwrap();
     assert!(dir.starts_with("/tmp") && dir.is_dir(), "{dir:?}");
     kill(Pid::from_raw(home.role("jsi-agent")), Signal::SIGTERM).unwrap();
@@ -369,7 +391,14 @@ fn k_does_not_end_what_is_no_agent() {
     let mut sleep = Command::new("sleep").arg("60").spawn().unwrap();
     let mut named = Command::new("sleep");
     let mut named = named.arg0("jsi-agent").arg("60").spawn().unwrap();
-    for pid in [sleep.id().to_string(), named.id().to_string(), "1".into(), "-1".into(), "x".into(), "0".into()] {
+    for pid in [
+        sleep.id().to_string(),
+        named.id().to_string(),
+        "1".into(),
+        "-1".into(),
+        "x".into(),
+        "0".into(),
+    ] {
         let output = Command::new(AGENT).arg("-k").env("JSI_AGENT_PID", &pid).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{pid}");
         assert_eq!(text(&output).0, "");
@@ -385,7 +414,8 @@ fn k_does_not_end_what_is_no_agent() {
 fn a_foreground_agent_keeps_its_pid_and_outlives_no_group_signal_in_parts() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let home = Home::new();
-        let mut child = home.agent(&["-D"]).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            home.agent(&["-D"]).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = [0; 14];
         child.stdout.as_mut().unwrap().read_exact(&mut lines).unwrap();
         assert_eq!(&lines, b"JSI_AUTH_SOCK=");
@@ -406,7 +436,10 @@ fn a_service_manager_hands_over_a_socket_and_learns_of_readiness() {
     notify.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" -t 1h";
     let mut shell = Command::new("sh");
-    shell.args(["-c", script, AGENT]).env("HOME", home.path()).stdin(std::os::fd::OwnedFd::from(listener));
+    shell
+        .args(["-c", script, AGENT])
+        .env("HOME", home.path())
+        .stdin(std::os::fd::OwnedFd::from(listener));
     shell.env("NOTIFY_SOCKET", home.path().join("notify"));
     let child = shell.spawn().unwrap();
     let mut message = [0; 128];
@@ -417,7 +450,8 @@ fn a_service_manager_hands_over_a_socket_and_learns_of_readiness() {
     assert_eq!(broker, child.id().cast_signed());
     if let Ok(environment) = fs::read_to_string(format!("/proc/{broker}/environ")) {
         assert!(!environment.contains("LISTEN_"));
-        let attestor = fs::read_to_string(format!("/proc/{}/environ", home.role("jsi-attestor"))).unwrap();
+        let attestor =
+            fs::read_to_string(format!("/proc/{}/environ", home.role("jsi-attestor"))).unwrap();
         assert!(!attestor.contains("NOTIFY_SOCKET"));
     }
     kill(Pid::from_raw(broker), Signal::SIGTERM).unwrap();
@@ -451,7 +485,11 @@ fn a_host_agent_that_root_starts_takes_its_own_uid_and_only_the_attestor_may_loo
         assert!(!gid.split(' ').any(|gid| gid == "0"), "{name}: {gid}");
         assert!(!status(pid, "Groups").split(' ').any(|gid| gid == "0"), "{name}");
         let kept = u64::from_str_radix(&status(pid, "CapEff"), 16).unwrap();
-        assert_eq!(kept, if name == "jsi-attestor" { 1 << 19 | 1 << 40 | 1 << 2 } else { 0 }, "{name}");
+        assert_eq!(
+            kept,
+            if name == "jsi-attestor" { 1 << 19 | 1 << 40 | 1 << 2 } else { 0 },
+            "{name}"
+        );
         assert_eq!(status(pid, "CapPrm"), status(pid, "CapEff"), "{name}");
         assert_eq!(status(pid, "CapAmb"), "0000000000000000", "{name}");
         if name != "jsi-launcher" {

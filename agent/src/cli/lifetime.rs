@@ -42,7 +42,9 @@ mod tests {
 
     #[test]
     fn what_is_no_lifetime_is_refused() {
-        for text in ["", "0", "0s", "m", "-1", "1x", "99999999999999999999", "9999999999999999999w", "1.5h"] {
+        for text in
+            ["", "0", "0s", "m", "-1", "1x", "99999999999999999999", "9999999999999999999w", "1.5h"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

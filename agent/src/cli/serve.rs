@@ -74,7 +74,9 @@ enum ServeError {
     PrivateDir(#[source] io::Error),
     #[error("cannot print")]
     Print(#[source] io::Error),
-    #[error("the socket path {0:?} holds control characters or is not UTF-8; choose another with -a")]
+    #[error(
+        "the socket path {0:?} holds control characters or is not UTF-8; choose another with -a"
+    )]
     SocketPath(PathBuf),
     #[error("-D and -d stay in the foreground, so they take no COMMAND")]
     ForegroundCommand,
@@ -110,7 +112,9 @@ pub(super) fn main(arguments: &[OsString]) -> ExitCode {
 /// As env(1) and the shells have it for COMMAND; 2 for wrong usage.
 fn exit_code(error: &ServeError) -> ExitCode {
     match error {
-        ServeError::Command(_, source) if source.kind() == io::ErrorKind::NotFound => ExitCode::from(127),
+        ServeError::Command(_, source) if source.kind() == io::ErrorKind::NotFound => {
+            ExitCode::from(127)
+        }
         ServeError::Command(..) => ExitCode::from(126),
         ServeError::ForegroundCommand => ExitCode::from(2),
         _ => ExitCode::FAILURE,
@@ -180,7 +184,8 @@ fn configure(
     };
     let admin_socket = match listeners.and_then(InheritedListeners::admin_path) {
         Some(path) => Some(path),
-        None => absolute(&options.admin_socket)?.or_else(|| options.socket.is_some().then(|| beside(socket.as_deref()?)).flatten()),
+        None => absolute(&options.admin_socket)?
+            .or_else(|| options.socket.is_some().then(|| beside(socket.as_deref()?)).flatten()),
     };
     let mut settings = Settings {
         config: absolute(&options.config)?,
@@ -216,7 +221,10 @@ fn place(
     inherited: bool,
 ) -> Result<(Config, Option<PrivateDir>), ServeError> {
     let chosen = settings.socket.is_some() || inherited || config.mode == Mode::Host;
-    if chosen || std::env::var_os("XDG_RUNTIME_DIR").is_some() || !in_state_directory(&config.socket) {
+    if chosen
+        || std::env::var_os("XDG_RUNTIME_DIR").is_some()
+        || !in_state_directory(&config.socket)
+    {
         return Ok((config, None));
     }
     let dir = PrivateDir::create().map_err(ServeError::PrivateDir)?;
@@ -253,7 +261,9 @@ mod tests {
 
     #[test]
     fn contradictions_are_not_taken() {
-        for words in [&["-s", "-c"][..], &["-k", "true"], &["-k", "-D"], &["-t", "x"], &["--nonsense"]] {
+        for words in
+            [&["-s", "-c"][..], &["-k", "true"], &["-k", "-D"], &["-t", "x"], &["--nonsense"]]
+        {
             assert!(parse(words).is_err(), "{words:?}");
         }
     }

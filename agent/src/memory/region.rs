@@ -85,7 +85,12 @@ impl Region {
     }
 
     /// Opens or closes pages.
-    pub(super) fn protect(&self, first: usize, count: usize, access: Access) -> Result<(), MemoryError> {
+    pub(super) fn protect(
+        &self,
+        first: usize,
+        count: usize,
+        access: Access,
+    ) -> Result<(), MemoryError> {
         assert!(first + count <= self.pages, "pages out of region");
         let flags = match access {
             Access::None => libc::PROT_NONE,

@@ -32,7 +32,8 @@ impl SecretBuf {
     /// length shows.
     #[must_use]
     pub fn same(&self, other: &[u8]) -> bool {
-        let differ = self.0.iter().zip(other).fold(0, |seen, (a, b)| std::hint::black_box(seen | (a ^ b)));
+        let differ =
+            self.0.iter().zip(other).fold(0, |seen, (a, b)| std::hint::black_box(seen | (a ^ b)));
         self.0.len() == other.len() && std::hint::black_box(differ) == 0
     }
 
@@ -143,7 +144,12 @@ mod tests {
     use super::*;
 
     fn field(name: &str, is_default: bool) -> Field {
-        Field { name: name.to_owned(), sensitive: true, is_default, value: SecretBuf::from_slice(b"v") }
+        Field {
+            name: name.to_owned(),
+            sensitive: true,
+            is_default,
+            value: SecretBuf::from_slice(b"v"),
+        }
     }
 
     #[test]
@@ -152,7 +158,10 @@ mod tests {
         let many = (0..33).map(|n| field(&format!("f{n}"), n == 0)).collect();
         assert_eq!(Secret::new(many).err(), Some(SecretError::Count(33)));
         for name in ["", "A", "a b", "ä", "a.b", &"a".repeat(65)] {
-            assert!(matches!(Secret::new(vec![field(name, true)]), Err(SecretError::Name(..))), "{name:?}");
+            assert!(
+                matches!(Secret::new(vec![field(name, true)]), Err(SecretError::Name(..))),
+                "{name:?}"
+            );
         }
         assert!(matches!(
             Secret::new(vec![field("a", true), field("a", false)]),

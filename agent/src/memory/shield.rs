@@ -47,12 +47,14 @@ impl Shield {
     /// When guarded memory cannot be had.
     pub fn new(guard: &Guard) -> Result<Self, MemoryError> {
         let schedule = guard.alloc(size_of::<LessSafeKey>())?;
-        Ok(Self { key: Key { generation: 0, schedule, prefix: random_array(), sealed: AtomicU64::new(0) } })
-            .and_then(|mut shield| {
-                let placed = fill(&mut shield.key.schedule);
-                wipe_stack();
-                placed.map(|()| shield)
-            })
+        Ok(Self {
+            key: Key { generation: 0, schedule, prefix: random_array(), sealed: AtomicU64::new(0) },
+        })
+        .and_then(|mut shield| {
+            let placed = fill(&mut shield.key.schedule);
+            wipe_stack();
+            placed.map(|()| shield)
+        })
     }
 
     /// Seals bytes.
@@ -180,13 +182,16 @@ mod tests {
             is_default,
             value: SecretBuf::from_slice(value),
         };
-        let secret = Secret::new(vec![field("password", true, b"p4ss"), field("user", false, b"")]).unwrap();
+        let secret =
+            Secret::new(vec![field("password", true, b"p4ss"), field("user", false, b"")]).unwrap();
         let shielded = shield.seal_secret(&secret).unwrap();
         let opened = shield.open_secret(&shielded).unwrap();
         assert_eq!(opened.fields().len(), 2);
         assert_eq!(opened.default_field().unwrap().name, "password");
         assert_eq!(opened.default_field().unwrap().value.expose(), b"p4ss");
-        assert!(opened.default_field().unwrap().sensitive && !opened.field("user").unwrap().sensitive);
+        assert!(
+            opened.default_field().unwrap().sensitive && !opened.field("user").unwrap().sensitive
+        );
     }
 
     #[test]

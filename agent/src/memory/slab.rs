@@ -114,7 +114,8 @@ impl Slab {
         self.open(place, true)?;
         let intact = self.check(place);
         // SAFETY: the slot is this place's alone, and its pages are open for writing.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(self.slot(place).as_ptr(), place.size) };
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut(self.slot(place).as_ptr(), place.size) };
         wipe(bytes);
         self.close(place, true)?;
         self.lock().free(place);
@@ -144,7 +145,8 @@ impl Slab {
                 std::slice::from_raw_parts(slot.as_ptr().add(behind), place.size - behind),
             )
         };
-        let good = before == mark && after.iter().enumerate().all(|(at, b)| *b == mark[at % CANARY]);
+        let good =
+            before == mark && after.iter().enumerate().all(|(at, b)| *b == mark[at % CANARY]);
         if good { Ok(()) } else { Err(MemoryError::Canary) }
     }
 
@@ -190,7 +192,12 @@ impl Inner {
         }
     }
 
-    fn add_region(&mut self, kind: GuardKind, pages: usize, whole: bool) -> Result<usize, MemoryError> {
+    fn add_region(
+        &mut self,
+        kind: GuardKind,
+        pages: usize,
+        whole: bool,
+    ) -> Result<usize, MemoryError> {
         let region = Region::map(kind, pages)?;
         let pages = Pages { pages: vec![Page::default(); region.pages()], region, whole };
         if let Some(free) = self.regions.iter().position(Option::is_none) {
@@ -201,7 +208,12 @@ impl Inner {
         Ok(self.regions.len() - 1)
     }
 
-    fn take_slot(&mut self, kind: GuardKind, class: usize, len: usize) -> Result<Place, MemoryError> {
+    fn take_slot(
+        &mut self,
+        kind: GuardKind,
+        class: usize,
+        len: usize,
+    ) -> Result<Place, MemoryError> {
         if let Some(place) = self.find_slot(class, len) {
             return Ok(place);
         }
@@ -221,7 +233,14 @@ impl Inner {
                         page.class = class;
                         page.taken |= 1 << free;
                         let offset = free * class;
-                        return Some(Place { region, page: index, pages: 1, offset, size: class, len });
+                        return Some(Place {
+                            region,
+                            page: index,
+                            pages: 1,
+                            offset,
+                            size: class,
+                            len,
+                        });
                     }
                 }
             }
@@ -229,7 +248,12 @@ impl Inner {
         None
     }
 
-    fn take_region(&mut self, kind: GuardKind, size: usize, len: usize) -> Result<Place, MemoryError> {
+    fn take_region(
+        &mut self,
+        kind: GuardKind,
+        size: usize,
+        len: usize,
+    ) -> Result<Place, MemoryError> {
         let pages = size.div_ceil(PAGE);
         let region = self.add_region(kind, pages, true)?;
         Ok(Place { region, page: 0, pages, offset: 0, size: pages * PAGE, len })

@@ -10,7 +10,8 @@ const DEFAULT: u8 = 2;
 
 /// Encodes without a reallocation, so that no half of it stays behind.
 pub(super) fn encode(secret: &Secret) -> SecretBuf {
-    let len = secret.fields().iter().map(|f| 1 + f.name.len() + 1 + 4 + f.value.len()).sum::<usize>();
+    let len =
+        secret.fields().iter().map(|f| 1 + f.name.len() + 1 + 4 + f.value.len()).sum::<usize>();
     let mut out = Vec::with_capacity(1 + len);
     out.push(u8::try_from(secret.fields().len()).unwrap_or(u8::MAX));
     for field in secret.fields() {

@@ -63,7 +63,9 @@ impl Shell {
             Self::Bourne => "unset",
             Self::C => "unsetenv",
         };
-        format!("{unset} {SOCKET_VARIABLE};\n{unset} {PID_VARIABLE};\necho Agent pid {pid} killed;\n")
+        format!(
+            "{unset} {SOCKET_VARIABLE};\n{unset} {PID_VARIABLE};\necho Agent pid {pid} killed;\n"
+        )
     }
 
     fn quote(self, text: &str) -> Option<String> {
@@ -132,7 +134,8 @@ pub enum KillError {
 pub fn kill() -> Result<Pid, KillError> {
     let text = std::env::var_os(PID_VARIABLE).ok_or(KillError::Unset)?;
     let text = text.to_string_lossy();
-    let pid = text.parse::<u32>().ok().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
+    let pid =
+        text.parse::<u32>().ok().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
     let pid = Pid::from_raw(pid.ok_or_else(|| KillError::NoPid(text.chars().take(32).collect()))?);
     let agent = pidfd::open(pid.as_raw().unsigned_abs()).map_err(|_| KillError::NotAnAgent(pid))?;
     // Read after the pidfd is held: signalling through it fails if the process
@@ -145,7 +148,8 @@ pub fn kill() -> Result<Pid, KillError> {
 }
 
 fn is_own_agent(pid: Pid) -> bool {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let read =
+        |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let uid = nix::unistd::geteuid();
     let status = read("status");
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();

@@ -19,15 +19,22 @@ pub struct HardeningError {
     source: io::Error,
 }
 
-fn step<T, E: Into<io::Error>>(step: &'static str, result: Result<T, E>) -> Result<T, HardeningError> {
+fn step<T, E: Into<io::Error>>(
+    step: &'static str,
+    result: Result<T, E>,
+) -> Result<T, HardeningError> {
     result.map_err(|source| HardeningError { step, source: source.into() })
 }
 
 /// All that the attestor may keep: to read other users' /proc/PID (exe, maps,
 /// map_files, pagemap) and files that only they may read.
 fn attestor_capabilities() -> CapsHashSet {
-    [Capability::CAP_SYS_PTRACE, Capability::CAP_CHECKPOINT_RESTORE, Capability::CAP_DAC_READ_SEARCH]
-        .into()
+    [
+        Capability::CAP_SYS_PTRACE,
+        Capability::CAP_CHECKPOINT_RESTORE,
+        Capability::CAP_DAC_READ_SEARCH,
+    ]
+    .into()
 }
 
 /// No core file, not traceable by the same uid.

@@ -55,8 +55,10 @@ impl InheritedListeners {
         if count == 0 {
             return Ok(None);
         }
-        let roles = roles(count, &names)
-            .ok_or_else(|| ListenError::Names { count, names: names.chars().take(200).collect() })?;
+        let roles = roles(count, &names).ok_or_else(|| ListenError::Names {
+            count,
+            names: names.chars().take(200).collect(),
+        })?;
         let mut taken = Self::default();
         for (fd, role) in (FIRST..).zip(roles) {
             let socket = fds::inherited(fd).map_err(|error| ListenError::Closed(fd, error))?;
@@ -137,7 +139,9 @@ mod tests {
 
     #[test]
     fn sockets_that_cannot_be_told_apart_are_refused() {
-        for (count, names) in [(2, ""), (2, "agent"), (2, "agent:agent"), (2, "agent:x"), (3, "agent:admin:x")] {
+        for (count, names) in
+            [(2, ""), (2, "agent"), (2, "agent:agent"), (2, "agent:x"), (3, "agent:admin:x")]
+        {
             assert_eq!(roles(count, names), None, "{count} {names}");
         }
     }

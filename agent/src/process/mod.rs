@@ -18,6 +18,7 @@ mod role;
 mod separation;
 mod seqpacket;
 mod settings;
+mod settled;
 pub mod sys;
 mod watch;
 

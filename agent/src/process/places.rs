@@ -22,7 +22,8 @@ pub struct PlaceError {
 /// As root, before privileges go: what only root may make, owned by the
 /// agent's user.
 pub(super) fn prepare_as_root(config: &Config, user: &RunAs) -> Result<(), PlaceError> {
-    let sockets = [&config.socket, &config.admin_socket].into_iter().filter_map(|path| path.parent());
+    let sockets =
+        [&config.socket, &config.admin_socket].into_iter().filter_map(|path| path.parent());
     let wanted = sockets
         .map(|dir| (dir, 0o755))
         .chain([(config.store_dir.as_path(), 0o700), (config.log_dir.as_path(), 0o700)]);

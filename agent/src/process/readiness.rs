@@ -10,7 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// First byte of a message to the parent; a pid or the error follows.
+/// First byte of a message to the parent; a pid follows, or the error and a
+/// zero, so that the first of two that fail is heard.
 const READY: u8 = b'R';
 const FAILED: u8 = b'E';
 
@@ -44,7 +45,8 @@ impl Ready {
         let target = std::mem::replace(&mut *self.target(), Target::Done);
         match target {
             Target::Parent(pipe) => {
-                File::from(pipe).write_all(format!("{}{}", READY as char, std::process::id()).as_bytes())?;
+                File::from(pipe)
+                    .write_all(format!("{}{}", READY as char, std::process::id()).as_bytes())?;
             }
             Target::Stdout(lines) => {
                 let mut stdout = io::stdout().lock();
@@ -53,7 +55,10 @@ impl Ready {
             }
             Target::Done => return Ok(()),
         }
-        notify(Notice::Ready)
+        if let Err(error) = notify(Notice::Ready) {
+            tracing::warn!("the service manager was not told that the agent is ready: {error}");
+        }
+        Ok(())
     }
 
     /// Says why the agent will not serve: to the parent, or on stderr.
@@ -63,7 +68,8 @@ impl Ready {
             Target::Parent(pipe) => {
                 let mut message = vec![FAILED];
                 // PIPE_BUF: written in one piece, whoever else writes.
-                message.extend(error.bytes().take(4000));
+                message.extend(error.bytes().filter(|byte| *byte != 0).take(4000));
+                message.push(0);
                 File::from(pipe).write_all(&message)
             }
             Target::Stdout(_) | Target::Done => writeln!(io::stderr(), "jsi-agent: {error}"),
@@ -102,7 +108,11 @@ pub(super) fn wait(pipe: OwnedFd) -> io::Result<Outcome> {
                 Ok(pid) => return Ok(Outcome::Ready(Pid::from_raw(pid))),
                 Err(_) => return Ok(Outcome::Failed("the agent answered nonsense".to_owned())),
             },
-            Some(_) if n == 0 => return Ok(Outcome::Failed(text())),
+            Some(_) if n == 0 => {
+                return Ok(Outcome::Failed(
+                    text().split('\0').next().unwrap_or_default().to_owned(),
+                ));
+            }
             None if n == 0 => {
                 return Ok(Outcome::Failed("the agent ended before it was ready".to_owned()));
             }
@@ -180,7 +190,21 @@ mod tests {
 
         let (read, write) = pipe().unwrap();
         drop(Ready::to_parent(write));
-        assert!(matches!(wait(read).unwrap(), Outcome::Failed(text) if text.contains("ended before")));
+        assert!(
+            matches!(wait(read).unwrap(), Outcome::Failed(text) if text.contains("ended before"))
+        );
+    }
+
+    #[test]
+    fn of_two_processes_that_fail_the_first_is_heard() {
+        let (read, write) = pipe().unwrap();
+        let second = Ready::to_parent(again(&write).unwrap());
+        Ready::to_parent(write).fail("no memory may be locked");
+        second.fail("the attestor has ended");
+        drop(second);
+        assert!(
+            matches!(wait(read).unwrap(), Outcome::Failed(text) if text == "no memory may be locked")
+        );
     }
 
     #[test]

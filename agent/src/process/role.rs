@@ -4,7 +4,7 @@ use super::handoff::{Broker, Companion, Handoff, Role};
 use super::readiness::Ready;
 use super::separation::chain;
 use super::sys::fds;
-use super::{BrokerContext, InheritedListeners, Settings, hardening, places};
+use super::{BrokerContext, InheritedListeners, Settings, hardening, places, settled};
 use crate::config::Config;
 use nix::unistd::Pid;
 use std::ffi::OsString;
@@ -55,7 +55,8 @@ pub fn start(arguments: &[OsString], what: Start) -> ExitCode {
 }
 
 fn begin(arguments: &[OsString], what: Start) -> Result<ExitCode, RoleError> {
-    let role = Role::ALL.into_iter().find(|role| arguments.first().is_some_and(|a| a == role.argument()));
+    let role =
+        Role::ALL.into_iter().find(|role| arguments.first().is_some_and(|a| a == role.argument()));
     let Some(role) = role else { return Err(RoleError::ByHand("@")) };
     let by_hand = RoleError::ByHand(role.argument());
     let text = arguments.get(1).and_then(|text| text.to_str()).unwrap_or_default();
@@ -90,28 +91,28 @@ fn begin(arguments: &[OsString], what: Start) -> Result<ExitCode, RoleError> {
         }
         (Role::Attestor, Some(link), None) => {
             let link = fds::inherited(link).map_err(RoleError::Descriptor)?;
-            Ok(be_companion((what.attestor)(
-                link,
-                config_for(config, ready),
-                handoff.settings,
-            )))
+            let settings = handoff.settings;
+            Ok(be_companion(link, config, ready, |link, config| {
+                (what.attestor)(link, config, settings)
+            }))
         }
         (Role::Launcher, Some(link), None) => {
             let link = fds::inherited(link).map_err(RoleError::Descriptor)?;
-            Ok(be_companion((what.launcher)(link, config_for(config, ready))))
+            Ok(be_companion(link, config, ready, what.launcher))
         }
         _ => Err(by_hand),
     }
 }
 
-/// A companion has begun: the parent's pipe is the broker's alone from here.
-fn config_for(config: Config, ready: Ready) -> Config {
+fn be_companion(
+    link: OwnedFd,
+    config: Config,
+    ready: Ready,
+    run: impl FnOnce(OwnedFd, Config) -> io::Result<()>,
+) -> ExitCode {
+    // From here on the parent's pipe is the broker's alone.
     drop(ready);
-    config
-}
-
-fn be_companion(result: io::Result<()>) -> ExitCode {
-    match result {
+    match settled::tell(&link).and_then(|()| run(link, config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", chain(&error));
@@ -155,11 +156,15 @@ fn serve(
     places::prepare(&config, !named && agent.is_none())?;
     let Companion { pid: attestor_pid, link: attestor, pidfd: attestor_pidfd } = broker.attestor;
     let Companion { pid: launcher_pid, link: launcher, pidfd: launcher_pidfd } = broker.launcher;
+    let attestor = fds::inherited(attestor)?;
+    let launcher = fds::inherited(launcher)?;
+    settled::wait(&attestor, "attestor")?;
+    settled::wait(&launcher, "launcher")?;
     (what.broker)(BrokerContext {
         config_path: config.source.clone(),
         config,
-        attestor: fds::inherited(attestor)?,
-        launcher: fds::inherited(launcher)?,
+        attestor,
+        launcher,
         attestor_pid: attestor_pid.unsigned_abs(),
         launcher_pid: launcher_pid.unsigned_abs(),
         attestor_pidfd: fds::inherited(attestor_pidfd)?,

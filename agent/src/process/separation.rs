@@ -115,8 +115,8 @@ fn try_separate(parts: &Parts) -> Result<Infallible, SeparationError> {
 /// Forks a companion with a link to this process.
 fn companion(role: Role, parts: &Parts) -> Result<(Pid, OwnedFd), SeparationError> {
     let kind = SockType::SeqPacket;
-    let (ours, theirs) =
-        socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC).map_err(io::Error::from)?;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(io::Error::from)?;
     let parent = getpid();
     if let Some(pid) = fork::split()? {
         return Ok((pid, ours));
@@ -164,13 +164,14 @@ fn execute(role: Role, handoff: &Handoff) -> Result<Infallible, SeparationError>
     // What a service manager says to its main process is for the broker alone,
     // and LISTEN_* has been used up.
     let mut hidden = vec!["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
-    if role != Role::Broker {
+    // In the background, NOTIFY_SOCKET belongs to whatever service the starter is part of.
+    if role != Role::Broker || handoff.report.is_some() {
         hidden.extend(["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"]);
     }
     let environment = std::env::vars_os()
         .filter(|(name, _)| !hidden.iter().any(|hidden| name == hidden))
         .map(|(name, value)| {
-            let mut variable = OsString::from(name);
+            let mut variable = name;
             variable.push("=");
             variable.push(value);
             text(variable.into_vec())

@@ -61,7 +61,9 @@ impl AsyncSeqPacket {
     pub async fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         loop {
             let mut ready = self.0.writable().await?;
-            if let Ok(done) = ready.try_io(|fd| send(fd.get_ref(), bytes, fds, MsgFlags::MSG_DONTWAIT)) {
+            if let Ok(done) =
+                ready.try_io(|fd| send(fd.get_ref(), bytes, fds, MsgFlags::MSG_DONTWAIT))
+            {
                 return done;
             }
         }
@@ -89,7 +91,13 @@ fn send(fd: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>], flags: MsgFlags) -> 
     let rights = [ControlMessage::ScmRights(&raw)];
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
     loop {
-        match sendmsg::<()>(fd.as_raw_fd(), &[IoSlice::new(bytes)], control, flags | MsgFlags::MSG_NOSIGNAL, None) {
+        match sendmsg::<()>(
+            fd.as_raw_fd(),
+            &[IoSlice::new(bytes)],
+            control,
+            flags | MsgFlags::MSG_NOSIGNAL,
+            None,
+        ) {
             Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
             Ok(_) => return Ok(()),
@@ -114,16 +122,22 @@ fn recv(fd: &OwnedFd, flags: MsgFlags) -> io::Result<Received> {
                     for message in got.cmsgs()? {
                         if let ControlMessageOwned::ScmRights(raw) = message {
                             // SAFETY: the kernel has just installed these for us.
-                            fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                            fds.extend(
+                                raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+                            );
                         }
                     }
-                    let truncated = got.flags.intersects(MsgFlags::MSG_CTRUNC | MsgFlags::MSG_TRUNC);
+                    let truncated =
+                        got.flags.intersects(MsgFlags::MSG_CTRUNC | MsgFlags::MSG_TRUNC);
                     break (got.bytes, truncated, fds);
                 }
             }
         };
         if truncated {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message between the agent's processes was cut short"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a message between the agent's processes was cut short",
+            ));
         }
         if len == 0 {
             return Ok(None);
@@ -180,7 +194,8 @@ mod tests {
         let (a, b) = pair();
         let fds: Vec<RawFd> = vec![b.as_raw_fd(); MAX_FDS + 3];
         let rights = [ControlMessage::ScmRights(&fds)];
-        sendmsg::<()>(a.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None).unwrap();
+        sendmsg::<()>(a.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None)
+            .unwrap();
         assert!(SeqPacket::new(b).recv().is_err());
     }
 

@@ -78,7 +78,10 @@ fn a_load_between_uses_ends_in_sigsegv_and_so_does_one_past_the_region() {
                 // SAFETY: not safe: the signal is what is tested.
                 i32::from(unsafe { address.wrapping_offset(offset).read_volatile() })
             });
-            assert!(matches!(status, WaitStatus::Signaled(_, nix::sys::signal::SIGSEGV, _)), "{status:?}");
+            assert!(
+                matches!(status, WaitStatus::Signaled(_, nix::sys::signal::SIGSEGV, _)),
+                "{status:?}"
+            );
         }
     }
 }
@@ -95,7 +98,10 @@ fn a_fork_does_not_see_guarded_memory_even_while_it_is_open() {
                 i32::from(unsafe { address.read_volatile() })
             })
         });
-        assert!(matches!(status, WaitStatus::Signaled(_, nix::sys::signal::SIGSEGV, _)), "{status:?}");
+        assert!(
+            matches!(status, WaitStatus::Signaled(_, nix::sys::signal::SIGSEGV, _)),
+            "{status:?}"
+        );
     }
 }
 
@@ -123,7 +129,10 @@ fn a_write_past_the_end_is_found() {
             // SAFETY: inside the slot's own page, which is open.
             let byte = unsafe { &mut *data(&guarded).offset(damage) };
             *byte ^= 1;
-            assert!(matches!(slab.check(guarded.place), Err(MemoryError::Canary)), "{len} {damage}");
+            assert!(
+                matches!(slab.check(guarded.place), Err(MemoryError::Canary)),
+                "{len} {damage}"
+            );
             *byte ^= 1;
             slab.close(guarded.place, true).unwrap();
         }
@@ -191,8 +200,9 @@ fn the_limit_is_named_with_its_remedy() {
             let status = in_a_fork(|| {
                 caps::clear(None, caps::CapSet::Effective).unwrap();
                 setrlimit(Resource::RLIMIT_MEMLOCK, limit, limit).unwrap();
-                let made = Guard::of_kind(kind)
-                    .and_then(|guard| (0..in_use).map(|_| guard.alloc(4000)).collect::<Result<Vec<_>, _>>());
+                let made = Guard::of_kind(kind).and_then(|guard| {
+                    (0..in_use).map(|_| guard.alloc(4000)).collect::<Result<Vec<_>, _>>()
+                });
                 let Err(error) = made else { return 1 };
                 let text = error.to_string();
                 i32::from(!(text.contains("RLIMIT_MEMLOCK is") && text.contains("ulimit -l")))

@@ -29,7 +29,10 @@ pub fn leave(code: i32) -> ! {
 ///
 /// # Errors
 /// Returns only when the program cannot be executed.
-pub fn become_command(argv: &[CString], variables: &[(&str, &OsStr)]) -> io::Result<std::convert::Infallible> {
+pub fn become_command(
+    argv: &[CString],
+    variables: &[(&str, &OsStr)],
+) -> io::Result<std::convert::Infallible> {
     only_thread()?;
     for (name, value) in variables {
         // SAFETY: there is one thread, as just seen.

@@ -55,7 +55,8 @@ pub fn default(signal: Signal) -> io::Result<()> {
 /// None is known.
 pub fn leave_to_the_broker() -> io::Result<()> {
     use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
-    let set: SigSet = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2].into_iter().collect();
+    let set: SigSet =
+        [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2].into_iter().collect();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
     Ok(())
 }

@@ -1,0 +1,40 @@
+//! The first word on a link: a companion has given up what it does not need.
+//! No agent is ready before, and none of this reaches the protocol that
+//! follows on the same link.
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+const WORD: &[u8] = b"settled";
+
+/// How long a companion may take: executing and a few system calls.
+const PATIENCE_MS: u16 = 10_000;
+
+/// A companion tells the broker.
+pub(super) fn tell(link: &OwnedFd) -> io::Result<()> {
+    send(link.as_raw_fd(), WORD, MsgFlags::MSG_NOSIGNAL)?;
+    Ok(())
+}
+
+/// The broker waits for it.
+pub(super) fn wait(link: &OwnedFd, name: &str) -> io::Result<()> {
+    let mut fds = [PollFd::new(link.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, PollTimeout::from(PATIENCE_MS)) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Ok(0) => return Err(io::Error::other(format!("the {name} does not start"))),
+            polled => {
+                polled?;
+                break;
+            }
+        }
+    }
+    let mut word = [0; 16];
+    let n = recv(link.as_raw_fd(), &mut word, MsgFlags::MSG_DONTWAIT)?;
+    if word.get(..n) == Some(WORD) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("the {name} ended before the agent was ready")))
+}
