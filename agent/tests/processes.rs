@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::Read;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -290,7 +290,8 @@ fn a_command_leads_its_own_process_group_and_has_no_child_that_it_did_not_start(
 #[test]
 fn a_command_that_cannot_be_executed_leaves_no_agent() {
     let home = Home::new();
-    let output = home.agent(&["jsi-no-such-command"]).output().unwrap();
+    let output =
+        home.agent(&["jsi-no-such-command"]).env("PATH", "/usr/bin:/bin").output().unwrap();
     assert_eq!(output.status.code(), Some(127));
     assert!(text(&output).1.contains("jsi-no-such-command"), "{:?}", text(&output));
     let output = home.agent(&["/etc/passwd"]).output().unwrap();
@@ -457,6 +458,37 @@ fn a_service_manager_hands_over_a_socket_and_learns_of_readiness() {
     kill(Pid::from_raw(broker), Signal::SIGTERM).unwrap();
     assert_eq!(wait_for(child).code(), Some(0));
     home.assert_empty("activated");
+}
+
+#[test]
+fn systemd_socket_activate_starts_an_agent_at_the_first_connection() {
+    let Ok(version) = Command::new("systemd-socket-activate").arg("--version").output() else {
+        println!("not run: systemd-socket-activate is not installed");
+        return;
+    };
+    assert!(version.status.success());
+    let home = Home::new();
+    let mut activator = Command::new("systemd-socket-activate");
+    activator.arg("-l").arg(home.socket()).args(["--fdname=agent", "-E"]);
+    activator.arg(format!("HOME={}", home.path().display())).arg(AGENT).arg("-D");
+    let child = activator.stderr(Stdio::null()).spawn().unwrap();
+    let begin = Instant::now();
+    let connection = loop {
+        match UnixStream::connect(home.socket()) {
+            Ok(connection) => break connection,
+            Err(error) => assert!(begin.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let pid = child.id().cast_signed();
+    while !(comm(pid) == "jsi-agent" && argument(pid) == "@broker") {
+        assert!(begin.elapsed() < Duration::from_secs(10), "{}", comm(pid));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    drop(connection);
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    wait_for(child);
+    home.assert_empty("activated by systemd's tool");
 }
 
 #[test]

@@ -221,10 +221,9 @@ fn place(
     inherited: bool,
 ) -> Result<(Config, Option<PrivateDir>), ServeError> {
     let chosen = settings.socket.is_some() || inherited || config.mode == Mode::Host;
-    if chosen
-        || std::env::var_os("XDG_RUNTIME_DIR").is_some()
-        || !in_state_directory(&config.socket)
-    {
+    let runtime_dir =
+        std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| Path::new(&dir).is_absolute());
+    if chosen || runtime_dir || !in_state_directory(&config.socket) {
         return Ok((config, None));
     }
     let dir = PrivateDir::create().map_err(ServeError::PrivateDir)?;

@@ -73,3 +73,48 @@ fn answer(_config: &Config, ask: Ask) -> Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    fn launcher() -> (SeqPacket, std::thread::JoinHandle<io::Result<()>>) {
+        let kind = SockType::SeqPacket;
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        let config = crate::config::load(None, Some(crate::config::Mode::User)).unwrap();
+        (SeqPacket::new(ours), std::thread::spawn(move || run(theirs, config)))
+    }
+
+    fn ask(link: &SeqPacket, id: u64, ask: Ask) -> Reply {
+        link.send(&postcard::to_stdvec(&Request { id, ask }).unwrap(), &[]).unwrap();
+        postcard::from_bytes(&link.recv().unwrap().unwrap().0).unwrap()
+    }
+
+    #[test]
+    fn the_launcher_answers_and_ends_with_its_link() {
+        let (link, thread) = launcher();
+        assert_eq!(ask(&link, 7, Ask::Ping), Reply { id: 7, answer: Answer::Pong });
+        drop(link);
+        thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_command_that_configuration_does_not_name_is_not_started() {
+        let (link, _thread) = launcher();
+        for key in ["pinentry", "/bin/sh", ""] {
+            let reply = ask(&link, 1, Ask::Start { key: key.to_owned() });
+            assert!(
+                matches!(reply.answer, Answer::Refused(why) if why.contains("names no command"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_broker_that_speaks_nonsense_is_not_served() {
+        let (link, thread) = launcher();
+        link.send(&[0xFF; 40], &[]).unwrap();
+        assert!(thread.join().unwrap().is_err());
+    }
+}
