@@ -5,8 +5,7 @@
 
 use jsi_agent::config::Limits;
 use jsi_agent::connection::{
-    AcceptLimits, Answer, Channel, Connection, ImageId, Peer, Refused, Witness,
-    accept_loop, bind,
+    AcceptLimits, Answer, Channel, Connection, ImageId, Peer, Refused, Witness, accept_loop, bind,
 };
 use std::error::Error;
 use std::os::fd::BorrowedFd;

@@ -136,7 +136,7 @@ impl Door {
     }
 
     /// A session that only says why it is refused; `None`: closed without a word.
-    fn turn_down(&self, guest: Guest, refusal: Refusal) -> Option<Session> {
+    fn turn_down(&self, mut guest: Guest, refusal: Refusal) -> Option<Session> {
         if matches!(refusal, Refusal::NoPid | Refusal::Gone) {
             (self.refused)(guest.peer, &refusal);
             return None;
@@ -145,6 +145,8 @@ impl Door {
             (self.refused)(guest.peer, &refusal);
             return None;
         };
+        // Time anew: the attestor may have used it all up.
+        guest.deadline = Instant::now() + self.limits.challenge_timeout;
         self.session(guest, Err(refusal), slot)
     }
 

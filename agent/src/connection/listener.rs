@@ -8,15 +8,15 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr,
     getsockname, getsockopt, listen, socket, sockopt,
 };
-use nix::sys::stat::{Mode, umask};
-use std::fs::File;
+use nix::sys::stat::{Mode, fchmod, umask};
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Bytes of a path in `sockaddr_un`, without the NUL at its end (unix(7)).
 const LONGEST_PATH: usize = 107;
@@ -96,9 +96,12 @@ pub struct BoundSocket {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    identity: Identity,
 }
+
+/// Device, inode, and, since an inode's number is used again, when it was made
+/// (where the file system says so).
+type Identity = (u64, u64, Option<SystemTime>);
 
 /// Listens on `path`. The file has `mode` from the first moment, and `gid`, if
 /// one is named, before anybody can connect.
@@ -124,12 +127,17 @@ pub fn bind(path: &Path, mode: u32, gid: Option<u32>) -> Result<BoundSocket, Bin
         .map_err(io("make a socket for"))?;
     name_senders(&socket).map_err(failed("set SO_PASSCRED for", path))?;
     refuse_descriptors(&socket).map_err(failed("set SO_PASSRIGHTS for", path))?;
-    let before = umask(Mode::from_bits_truncate(!mode & 0o777));
+    // The file gets the mode of the socket's own inode, less the umask. So the
+    // umask need not touch the execute bits, and a directory that another
+    // thread makes meanwhile stays usable.
+    fchmod(&socket, Mode::from_bits_truncate(mode & 0o777))
+        .map_err(io("set the mode of the socket for"))?;
+    let before = umask(Mode::from_bits_truncate(!mode & 0o666));
     let bound = nix::sys::socket::bind(socket.as_raw_fd(), &address);
     umask(before);
     bound.map_err(io("bind a socket to"))?;
     let made = std::fs::symlink_metadata(path).map_err(failed("look at", path))?;
-    let file = SocketFile { path: path.to_owned(), device: made.dev(), inode: made.ino() };
+    let file = SocketFile { path: path.to_owned(), identity: identity(&made) };
     if let Some(gid) = gid {
         let group = Some(nix::unistd::Gid::from_raw(gid));
         let follow = AtFlags::AT_SYMLINK_NOFOLLOW;
@@ -178,14 +186,18 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode));
+        let ours =
+            std::fs::symlink_metadata(&self.path).is_ok_and(|now| identity(&now) == self.identity);
         if ours {
             // Nothing more can be done where it fails: it is stale then, and
             // the next agent replaces it.
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+fn identity(file: &Metadata) -> Identity {
+    (file.dev(), file.ino(), file.created().ok())
 }
 
 /// The directory of `path`, in which nobody but its owner can replace a file.
@@ -247,4 +259,78 @@ fn clear(path: &Path) -> Result<(), BindError> {
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BindError {
     let path = path.to_owned();
     move |source| BindError::Io { what, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::symlink_metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn a_socket_has_its_mode_and_is_removed_by_the_one_who_bound_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for wanted in [0o600, 0o660, 0o666] {
+            let path = dir.path().join("s");
+            let bound = bind(&path, wanted, Some(nix::unistd::getegid().as_raw())).unwrap();
+            assert_eq!(mode(&path), wanted);
+            drop(bound);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn a_served_socket_is_not_replaced_and_a_stale_one_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let first = bind(&path, 0o600, None).unwrap();
+        assert!(matches!(bind(&path, 0o600, None), Err(BindError::Served(_))));
+        let BoundSocket { listener, file } = first;
+        drop(listener); // as after a crash
+        let second = bind(&path, 0o600, None).unwrap();
+        drop(file);
+        assert!(path.exists(), "another's socket is not removed");
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn neither_a_symlink_nor_a_file_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        let bound = bind(&target, 0o600, None).unwrap();
+        drop(bound.listener);
+        symlink(&target, &link).unwrap();
+        assert!(matches!(bind(&link, 0o600, None), Err(BindError::InTheWay { .. })));
+        let dangling = dir.path().join("dangling");
+        symlink(dir.path().join("nothing"), &dangling).unwrap();
+        assert!(matches!(bind(&dangling, 0o600, None), Err(BindError::InTheWay { .. })));
+        let file = dir.path().join("file");
+        std::fs::write(&file, "kept").unwrap();
+        assert!(matches!(bind(&file, 0o600, None), Err(BindError::InTheWay { .. })));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_named_with_its_length_and_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = LONGEST_PATH - dir.path().as_os_str().len() - 1;
+        drop(bind(&dir.path().join("x".repeat(room)), 0o600, None).unwrap());
+        let error = bind(&dir.path().join("x".repeat(room + 1)), 0o600, None).err().unwrap();
+        let text = error.to_string();
+        assert!(text.contains("108 bytes") && text.contains("at most 107"), "{text}");
+    }
+
+    #[test]
+    fn a_directory_in_which_others_can_replace_the_socket_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(matches!(bind(&path, 0o600, None), Err(BindError::UnsafeDirectory { .. })));
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+        drop(bind(&path, 0o600, None).unwrap());
+    }
 }

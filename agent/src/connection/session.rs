@@ -109,6 +109,17 @@ impl Session {
         &self.connection
     }
 
+    /// The challenge is answered, so that its deadline is none any more.
+    pub(super) fn served(&mut self) {
+        self.state().answer();
+        self.alarm.armed = false;
+    }
+
+    #[cfg(test)]
+    pub(super) fn socket(&self) -> &UnixStream {
+        &self.stream
+    }
+
     fn state(&self) -> &State {
         &self.connection.session
     }
@@ -222,7 +233,7 @@ impl Session {
                 }
             };
             if scanned.acknowledged {
-                self.connection.session.answer();
+                self.served();
             }
             self.held_len = scanned.hold;
             self.held[..scanned.hold].copy_from_slice(&region[scanned.pass..][..scanned.hold]);

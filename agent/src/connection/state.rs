@@ -100,17 +100,21 @@ impl State {
         });
     }
 
-    /// Refuses all that comes; the first reason stays, and is reported.
+    /// Refuses all that comes; the first reason stays, and is reported, unless
+    /// it is only that a client which was served has ended since.
     pub(super) fn refuse(&self, refusal: Refusal) {
-        let report = refusal.clone();
+        let mut report = Some(refusal.clone());
         let first = self.status.send_if_modified(|status| {
             let first = !matches!(status.verdict, Verdict::Refused(_));
             if first {
+                if matches!(status.verdict, Verdict::Answered) {
+                    report = report.take().filter(|refusal| *refusal != Refusal::Gone);
+                }
                 status.verdict = Verdict::Refused(refusal);
             }
             first
         });
-        if first {
+        if let Some(report) = report.filter(|_| first) {
             (self.refused)(self.peer, &report);
         }
     }
