@@ -6,10 +6,9 @@ use super::state::State;
 use super::{Channel, Connection, ImageId, Peer, Refusal, Refused, Session, Witness, peer};
 use crate::process::peer::{name_senders, names_senders};
 use nix::errno::Errno;
-use nix::sys::socket::{SockFlag, accept4};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,8 +63,8 @@ struct Door {
 impl Door {
     async fn run(&self, listener: StdListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
+        let mut spare = Spare::new(listener.try_clone()?);
         let listener = UnixListener::from_std(listener)?;
-        let mut spare = Spare::new();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -75,7 +74,7 @@ impl Door {
                 Ok((stream, _)) => self.greet(stream),
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EMFILE | Errno::ENFILE) => {
-                        spare.turn_away(&listener);
+                        spare.turn_away(&self.refused);
                         sleep(PAUSE).await;
                     }
                     Some(Errno::ENOMEM | Errno::ENOBUFS) => sleep(PAUSE).await,
@@ -200,23 +199,28 @@ fn watch_senders(stream: &UnixStream) -> Result<(), Refusal> {
 
 /// A descriptor kept back, so that a peer can be turned away when there is no
 /// other: it would wait in the backlog for ever otherwise, and wake the loop.
-struct Spare(Option<File>);
+struct Spare {
+    listener: StdListener,
+    kept: Option<File>,
+}
 
 impl Spare {
-    fn new() -> Self {
-        Self(File::open("/dev/null").ok())
+    fn new(listener: StdListener) -> Self {
+        Self { listener, kept: keep() }
     }
 
-    fn turn_away(&mut self, listener: &UnixListener) {
-        self.0 = None;
-        if let Ok(fd) = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-            close(fd);
+    fn turn_away(&mut self, refused: &Refused) {
+        self.kept = None;
+        if let Ok((stream, _)) = self.listener.accept() {
+            let refusal = peer::out_of_descriptors();
+            if let Ok(peer) = peer::name(&stream) {
+                refused(peer, &refusal);
+            }
         }
-        *self = Self::new();
+        self.kept = keep();
     }
 }
 
-fn close(fd: i32) {
-    // A descriptor that cannot be closed was none.
-    let _ = nix::unistd::close(fd);
+fn keep() -> Option<File> {
+    File::open("/dev/null").ok()
 }

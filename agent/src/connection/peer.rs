@@ -29,12 +29,15 @@ pub(super) fn hold(socket: &impl AsFd, peer: Peer) -> Result<OwnedFd, Refusal> {
     };
     let pidfd = pidfd.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ESRCH | Errno::EINVAL | Errno::ENODATA) => Refusal::Gone,
-        Some(Errno::EMFILE | Errno::ENFILE) => {
-            Refusal::Limit("the agent has no file descriptor left".to_owned())
-        }
+        Some(Errno::EMFILE | Errno::ENFILE) => out_of_descriptors(),
         _ => cannot("hold the process that connected", &error),
     })?;
     if has_ended(pidfd.as_fd()) { Err(Refusal::Gone) } else { Ok(pidfd) }
+}
+
+/// The agent's own limit (`RLIMIT_NOFILE`) or the host's is reached.
+pub(super) fn out_of_descriptors() -> Refusal {
+    Refusal::Limit("the agent has no file descriptor left; raise its RLIMIT_NOFILE".to_owned())
 }
 
 fn cannot(what: &str, error: &io::Error) -> Refusal {
