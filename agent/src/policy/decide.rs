@@ -7,8 +7,8 @@ use super::facts;
 use super::index::Slice;
 use super::load::{Rule, covers};
 use super::{
-    Action, CredentialFacts, Decision, Denial, Limits, Outcome, PERMIT_LIFE, Policies, Question,
-    RequesterKey, Step,
+    Action, BindingKind, CredentialFacts, Decision, Denial, Limits, Outcome, PERMIT_LIFE, Policies,
+    Question, RequesterKey, Step,
 };
 use crate::attestation::Assurance;
 use crate::clock::BootTime;
@@ -174,13 +174,17 @@ impl Policies {
             ));
         }
         let satisfied = self.satisfied(question, action, facts)?;
-        let (limits, allow_unbounded) = strictest(&satisfied, facts)?;
+        // Nothing is bound by a list, a renewal or a release: they are not to
+        // fail for the binding that a request would have had.
+        let binds = matches!(question.action, Action::Request | Action::Wrap);
+        let bind = if binds { demanded_binding(&satisfied)? } else { None };
+        let (limits, allow_unbounded) = strictest(&satisfied, bind, facts);
         if let Some(demanded) = limits.bind
             && demanded != question.binding
         {
             // A process is what a request binds to that says nothing of it;
             // the others must have been asked for.
-            if question.binding != super::BindingKind::Process {
+            if question.binding != BindingKind::Process {
                 let reason = format!(
                     "policy demands that the lease be bound to {}, and the request asks for {}",
                     demanded.name(),
@@ -252,7 +256,10 @@ impl Policies {
             response.diagnostics().reason().filter_map(rule).collect();
         reasons.sort_by(|a, b| a.name.cmp(&b.name));
         match (response.decision(), reasons.first()) {
-            (Cedar::Allow, Some(first)) if first.permit => Ok(reasons),
+            (Cedar::Allow, Some(first)) if first.permit => {
+                some_permit_sees(&reasons, &unreadable)?;
+                Ok(reasons)
+            }
             (Cedar::Deny, Some(first)) => {
                 let explainer = Explainer::new(&asked);
                 let steps: Vec<Step> = reasons.iter().map(|rule| explainer.step(rule)).collect();
@@ -305,41 +312,76 @@ fn no_forbid_is_blind(
     }
 }
 
+/// A permit can hold because a fact is missing (`unless { principal in Unit::… }`).
+/// Where the fact is missing because it could not be read, that is no permit;
+/// its limits hold all the same.
+fn some_permit_sees(
+    permits: &[Arc<Rule>],
+    unreadable: &[(facts::Whose, &'static str, String)],
+) -> Result<(), Refusal> {
+    let blind = |rule: &Arc<Rule>| {
+        let (_, name, why) = facts::blocking(&rule.facts, unreadable)?;
+        Some(Step {
+            policy: rule.name.clone(),
+            permit: true,
+            outcome: Outcome::Unreadable,
+            detail: format!("{name} could not be read: {why}"),
+        })
+    };
+    let steps: Option<Vec<Step>> = permits.iter().map(blind).collect();
+    match steps {
+        None => Ok(()),
+        Some(steps) => {
+            let names: Vec<&str> = steps.iter().map(|step| step.policy.as_str()).collect();
+            let reason = format!(
+                "every permit rests on a fact that could not be read: {}",
+                names.join(", ")
+            );
+            Err(Refusal::Because(reason, steps))
+        }
+    }
+}
+
+/// The binding that the permits demand, if they agree.
+fn demanded_binding(rules: &[Arc<Rule>]) -> Result<Option<BindingKind>, Refusal> {
+    let mut demands = rules.iter().filter_map(|rule| Some((rule.limits.bind?, rule)));
+    let Some((first, by)) = demands.next() else { return Ok(None) };
+    match demands.find(|(other, _)| *other != first) {
+        None => Ok(Some(first)),
+        Some((other, rule)) => {
+            let reason = format!(
+                "{} demands @bind({:?}) and {} demands @bind({:?}); no lease can have both",
+                by.name,
+                first.name(),
+                rule.name,
+                other.name()
+            );
+            Err(Refusal::Because(reason, steps(rules)))
+        }
+    }
+}
+
 /// The strictest of each limit; a built-in permit demands nothing of its own.
-fn strictest(rules: &[Arc<Rule>], facts: &CredentialFacts) -> Result<(Limits, bool), Refusal> {
+fn strictest(
+    rules: &[Arc<Rule>],
+    bind: Option<BindingKind>,
+    facts: &CredentialFacts,
+) -> (Limits, bool) {
     let own = || rules.iter().map(|rule| &rule.limits);
     let max_ttl =
         own().filter_map(|limits| limits.max_ttl).fold(facts.lifetimes.max_ttl, std::cmp::Ord::min);
     let mut approvals: Vec<String> = own().flat_map(|limits| limits.approvals.clone()).collect();
     approvals.sort();
     approvals.dedup();
-    let mut bind = None;
-    for rule in rules {
-        match (bind, rule.limits.bind) {
-            (_, None) => {}
-            (None, demanded) => bind = demanded.map(|demanded| (demanded, rule)),
-            (Some((first, _)), Some(second)) if first == second => {}
-            (Some((first, by)), Some(second)) => {
-                let reason = format!(
-                    "{} demands @bind({:?}) and {} demands @bind({:?}); no lease can have both",
-                    by.name,
-                    first.name(),
-                    rule.name,
-                    second.name()
-                );
-                return Err(Refusal::Because(reason, steps(rules)));
-            }
-        }
-    }
     let limits = Limits {
         max_ttl,
         default_ttl: facts.lifetimes.default_ttl.min(max_ttl),
         max_uses: own().filter_map(|limits| limits.max_uses).min(),
         approvals,
-        bind: bind.map(|(bind, _)| bind),
+        bind,
         hold_none: own().any(|limits| limits.hold_none),
     };
-    Ok((limits, !rules.is_empty() && own().all(|limits| limits.allow_unbounded)))
+    (limits, !rules.is_empty() && own().all(|limits| limits.allow_unbounded))
 }
 
 /// The permits that counted, with the limits that each brings.

@@ -34,7 +34,7 @@ pub(super) struct Rule {
     pub(super) limits: OwnLimits,
     /// Its JSON, for explanations and warnings.
     pub(super) json: serde_json::Value,
-    /// Facts that it names; gathered for forbids.
+    /// Facts that it names.
     pub(super) facts: Names,
 }
 
@@ -269,7 +269,7 @@ impl Loading {
                 return;
             }
         };
-        let facts = if permit { Names::new() } else { facts::named(&json) };
+        let facts = facts::named(&json);
         // Unique whatever its @id: two on one line have different columns.
         let unique = format!("{place}:{}", here.column);
         let policy = policy.new_id(PolicyId::new(unique));
