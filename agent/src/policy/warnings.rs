@@ -11,8 +11,9 @@ const INTERPRETERS: [&str; 22] = [
 ];
 /// Attributes that name a program.
 const PROGRAM: [&str; 4] = ["exe", "digest", "verity", "exe_owner"];
-/// Attributes that join a program with where it runs or what it is asked for.
-const SECOND: [&str; 6] = ["unit", "container", "cgroup", "tty", "scope", "time"];
+/// Attributes that join a program with where it runs. The time of day and the scope
+/// are anybody's choice, and do not.
+const SECOND: [&str; 4] = ["unit", "container", "cgroup", "tty"];
 
 /// The warnings about one policy.
 pub(super) fn of(rule: &Rule) -> Vec<String> {
