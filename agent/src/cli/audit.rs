@@ -145,7 +145,7 @@ fn command(args: &AuditArgs, out: &mut dyn Write) -> Result<(), AuditError> {
             }
         }
         Command::Verify { head } => {
-            let head = verify(&dir, head.as_ref()).map_err(AuditError::Verify)?;
+            let head = verify(&dir, head.as_ref()).map_err(verify_error)?;
             match args.output {
                 Format::Table => writeln!(out, "ok: {} records, head {head}", head.size)?,
                 Format::Json => {
@@ -156,7 +156,7 @@ fn command(args: &AuditArgs, out: &mut dyn Write) -> Result<(), AuditError> {
             }
         }
         Command::Head => {
-            let head = verify(&dir, None).map_err(AuditError::Verify)?;
+            let head = verify(&dir, None).map_err(verify_error)?;
             match args.output {
                 Format::Table => writeln!(out, "{head}")?,
                 Format::Json => {
@@ -168,6 +168,13 @@ fn command(args: &AuditArgs, out: &mut dyn Write) -> Result<(), AuditError> {
     }
     out.flush()?;
     Ok(())
+}
+
+fn verify_error(error: VerifyError) -> AuditError {
+    match error {
+        VerifyError::Unreadable(error) => AuditError::Log(error),
+        error => AuditError::Verify(error),
+    }
 }
 
 fn log_error(error: LogError) -> AuditError {

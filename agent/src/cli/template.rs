@@ -28,8 +28,8 @@ pub(super) fn config(places: &Places, host: bool, spelled_out: bool) -> String {
     );
     text += "\
 # How long a lease lasts where the request says nothing, and at most.
-#default_ttl = \"15m\"
-#max_ttl = \"12h\"
+#default_ttl = \"1h\"
+#max_ttl = \"24h\"
 
 # A stored secret needs no entry. One gives it lifetimes of its own:
 #[credentials.\"db/orders\"]

@@ -99,6 +99,14 @@ impl LogError {
         }
     }
 
+    pub(crate) fn nothing_in(dir: &Path) -> Self {
+        Self::Unusable {
+            path: dir.to_owned(),
+            error: "there is no log in it".to_owned(),
+            remedy: "name the log's directory with --log, or start the agent first".to_owned(),
+        }
+    }
+
     pub(crate) fn failed(path: &Path, error: &std::io::Error) -> Self {
         Self::Failed { path: path.to_owned(), error: error.to_string(), remedy: remedy(error) }
     }

@@ -32,8 +32,7 @@ impl Follower {
         // The last that begins early enough; else the first there is.
         let start = segments.iter().rev().find(|segment| segment.first <= from);
         let Some(segment) = start.or(segments.first()) else {
-            let nothing = io::Error::new(io::ErrorKind::NotFound, "there is no log in it");
-            return Err(LogError::unusable(dir, &nothing));
+            return Err(LogError::nothing_in(dir));
         };
         let mut follower = Self {
             dir: dir.to_owned(),

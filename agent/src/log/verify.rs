@@ -111,8 +111,7 @@ pub fn for_each_record(dir: &Path, mut each: impl FnMut(&Record, &str)) -> Resul
 fn read(dir: &Path, mut each: impl FnMut(u64, &Tree, &Record, &str)) -> Result<Head, LogError> {
     let segments = Segment::list(dir).map_err(|error| LogError::unusable(dir, &error))?;
     if segments.is_empty() {
-        let nothing = io::Error::new(io::ErrorKind::NotFound, "there is no log in it");
-        return Err(LogError::unusable(dir, &nothing));
+        return Err(LogError::nothing_in(dir));
     }
     let mut scanner = Scanner::new(Tree::default());
     for segment in &segments {
