@@ -54,13 +54,16 @@ impl Drop for FakeAtRest {
     }
 }
 
+/// A handle: its public part, and the secret one.
+pub(crate) type Revoked = (BTreeMap<String, String>, Option<Vec<u8>>);
+
 /// Answers revocations as it is told to, and remembers them.
 pub(crate) struct FakeIssuer {
     pub(crate) capabilities: Capabilities,
     /// What the next revocations say; empty: success.
     pub(crate) answers: Mutex<Vec<IssuerError>>,
     /// Handles that were revoked, with their sealed part.
-    pub(crate) revoked: Mutex<Vec<(BTreeMap<String, String>, Option<Vec<u8>>)>>,
+    pub(crate) revoked: Mutex<Vec<Revoked>>,
     /// What a renewal grants at most.
     pub(crate) renew_most: Duration,
 }

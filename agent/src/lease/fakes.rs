@@ -239,3 +239,15 @@ impl Drop for Sleeper {
         let _ = self.0.wait();
     }
 }
+
+/// Secrets that rest shielded.
+pub(super) fn resting(bench: &Bench) -> usize {
+    bench.sealing.resting.load(Ordering::SeqCst)
+}
+
+/// Lets spawned tasks run.
+pub(super) async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}

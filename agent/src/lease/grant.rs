@@ -13,7 +13,7 @@ use crate::issuer::{AtRest, Issued, RevocationHandle};
 use crate::log::{EndReason, Event};
 use crate::memory::{Field, Secret, SecretBuf};
 use crate::names::LeaseId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, hash_map};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +45,12 @@ impl Engine {
         let lease = entry.record();
         draft.logged = true;
         self.journal.append(Event::Intent { lease }, None).await?;
-        let entry = draft.finish()?;
-        self.table().insert(entry);
+        // On an early return the lock opens before the draft cleans up.
+        let mut table = self.table();
+        if table.stopping {
+            return Err(LeaseError::Stopping);
+        }
+        table.insert(draft.finish()?);
         Ok(())
     }
 
@@ -206,17 +210,13 @@ impl Engine {
         let mut out = Outbox::default();
         let result = {
             let mut table = self.table();
-            if !table.watches.contains_key(&key) {
-                match Watch::new(self, bound) {
-                    Ok(Some(watch)) => {
-                        table.watches.insert(key, watch);
-                    }
-                    Ok(None) => {}
-                    Err(error) => {
-                        drop(table);
-                        let why = format!("the holder cannot be watched: {error}");
-                        return Err(LeaseError::Internal(why));
-                    }
+            // On an early return the lock opens before the draft cleans up.
+            if let hash_map::Entry::Vacant(free) = table.watches.entry(key) {
+                let watch = Watch::new(self, bound).map_err(|error| {
+                    LeaseError::Internal(format!("the holder cannot be watched: {error}"))
+                })?;
+                if let Some(watch) = watch {
+                    free.insert(watch);
                 }
             }
             let entry = draft.finish()?;

@@ -18,6 +18,8 @@ mod terms;
 mod view;
 
 #[cfg(test)]
+mod binding_test;
+#[cfg(test)]
 mod fakes;
 #[cfg(test)]
 mod tests;

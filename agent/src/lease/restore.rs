@@ -13,7 +13,7 @@ use crate::issuer::{Class, EarlyRevocation};
 use crate::log::{BindingRecord, EndReason, LeaseRecord, LeaseState};
 use crate::memory::SecretBuf;
 use crate::names::CredentialName;
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -120,14 +120,11 @@ impl Engine {
                 LeaseState::Pending | LeaseState::Active => {
                     let key = entry.binding.key();
                     let mut reason = reason;
-                    if let Some(process) = found
-                        && reason.is_none()
-                        && !table.watches.contains_key(&key)
+                    if let (Some(process), None) = (found, reason)
+                        && let hash_map::Entry::Vacant(free) = table.watches.entry(key)
                     {
                         match Watch::new(self, Bound::Process(process)) {
-                            Ok(Some(watch)) => {
-                                table.watches.insert(key, watch);
-                            }
+                            Ok(Some(watch)) => drop(free.insert_entry(watch)),
                             Ok(None) => {}
                             // It cannot be watched, so it cannot be kept.
                             Err(_) => reason = Some(EndReason::ProcessExited),

@@ -221,8 +221,8 @@ impl Table {
 
     /// Whether any lease is being revoked.
     pub(super) fn ending(&self) -> usize {
-        let ending = |entry: &&Box<Entry>| entry.state.name() == LeaseState::Ending;
-        self.entries.values().filter(ending).count()
+        let states = self.entries.values().map(|entry| entry.state.name());
+        states.filter(|state| *state == LeaseState::Ending).count()
     }
 }
 
