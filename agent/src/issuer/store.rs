@@ -11,6 +11,7 @@ use super::{
 };
 use crate::memory::Secret;
 use crate::names::CredentialName;
+use crate::store::{Store, StoreError};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -43,6 +44,25 @@ pub enum SourceError {
     /// Cut short, tampered with, or under another identity.
     #[error("{0}")]
     Damaged(String),
+}
+
+impl SecretSource for Store {
+    fn version(&self, name: &CredentialName) -> Result<u128, SourceError> {
+        Self::version(self, name).map_err(SourceError::from)
+    }
+    fn read(&self, name: &CredentialName) -> Result<Secret, SourceError> {
+        Self::read(self, name).map_err(SourceError::from)
+    }
+}
+
+impl From<StoreError> for SourceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Locked => Self::Locked,
+            StoreError::Missing(_) => Self::Missing,
+            other => Self::Damaged(other.to_string()),
+        }
+    }
 }
 
 /// Issues what the embedded store holds.
@@ -88,13 +108,8 @@ impl Issuer for StoreIssuer {
     }
 
     fn issue<'a>(&'a self, order: Order<'a>) -> IssuerFuture<'a, Issued> {
-        // The permit's own name of the credential stands in the lease's ID, which
-        // was made from it; the part behind the last slash is the ID's own.
         Box::pin(async move {
-            let id = order.lease.as_str();
-            let name = id.rsplit_once('/').map_or(id, |(name, _)| name);
-            let name = CredentialName::new(name)
-                .map_err(|error| IssuerError::Refused(error.to_string()))?;
+            let name = order.permit.credential().clone();
             self.open(name).await
         })
     }
@@ -176,6 +191,8 @@ fn exhausted(error: SealingError) -> IssuerError {
 mod tests {
     use super::super::fakes::{FakeSealing, secret};
     use super::*;
+    use crate::clock::WallTime;
+    use crate::memory::{Guard, Shield};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[derive(Default)]
@@ -242,6 +259,30 @@ mod tests {
         let reopened = issuer.reopen(&name).await.unwrap();
         assert_eq!(reopened.default_field().unwrap().value.expose(), b"two");
         assert_eq!(source.reads.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn the_real_store_and_shield_agree_with_the_fakes() {
+        let place = tempfile::tempdir().unwrap();
+        let identity = place.path().join("identity");
+        crate::store::NewIdentity::generate().write(&identity, None, None).unwrap();
+        let store = Arc::new(Store::open(&place.path().join("store"), &identity).unwrap());
+        let shield = Arc::new(Shield::new(&Guard::new().unwrap()).unwrap());
+        let issuer = StoreIssuer::new(Arc::clone(&store) as _, Arc::new(shield));
+        let name = CredentialName::new("db/orders").unwrap();
+        assert!(matches!(issuer.open(name.clone()).await, Err(IssuerError::Missing(_))));
+        let put = |value: &[u8]| {
+            store.put(&name, "me", "test", secret(value), true, WallTime(1)).unwrap();
+        };
+        put(b"one");
+        let first = issuer.open(name.clone()).await.unwrap();
+        let second = issuer.open(name.clone()).await.unwrap();
+        assert!(Arc::ptr_eq(&first.at_rest.unwrap(), &second.at_rest.clone().unwrap()));
+        put(b"two");
+        let third = issuer.open(name.clone()).await.unwrap();
+        assert_eq!(third.secret.default_field().unwrap().value.expose(), b"two");
+        store.lock();
+        assert!(matches!(issuer.open(name).await, Err(IssuerError::Locked)));
     }
 
     #[tokio::test]

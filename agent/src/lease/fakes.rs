@@ -12,7 +12,6 @@ use crate::log::{Event, HolderRecord};
 use crate::memory::SecretBuf;
 use crate::names::{CredentialName, LeaseId, RequestId};
 use crate::policy::{Delivery, Limits, RequesterKey};
-use crate::process::test_pidfd_open;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
@@ -212,7 +211,10 @@ impl Sleeper {
     }
 
     pub(super) fn bound(&self) -> BoundProcess {
-        BoundProcess { pidfd: Arc::new(test_pidfd_open(self.0.id())), identity: self.identity() }
+        BoundProcess {
+            pidfd: Arc::new(crate::process::sys::pidfd::open(self.0.id()).unwrap()),
+            identity: self.identity(),
+        }
     }
 
     pub(super) fn identity(&self) -> ProcessIdentity {

@@ -1,7 +1,7 @@
 //! What the engine needs of the log, as narrow as it is.
 
 use crate::issuer::Issuer;
-use crate::log::Event;
+use crate::log::{Event, Log};
 use crate::memory::SecretBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,3 +27,25 @@ pub struct JournalError(pub String);
 
 /// Finds the issuer of a kind, for renewal and revocation; `None`: it is not configured any more.
 pub type Issuers = Arc<dyn Fn(&str) -> Option<Arc<dyn Issuer>> + Send + Sync>;
+
+impl Journal for Log {
+    fn append(&self, event: Event, sealed: Option<SecretBuf>) -> Durable {
+        // Both take the record's place before the future is first polled.
+        let failed = |error: crate::log::LogError| JournalError(error.to_string());
+        match sealed {
+            None => {
+                let durable = Self::append(self, event);
+                Box::pin(async move { durable.await.map_err(failed) })
+            }
+            Some(secret) => {
+                let durable = self.append_with_sealed(event, secret);
+                Box::pin(async move { durable.await.map_err(failed) })
+            }
+        }
+    }
+    fn append_background(&self, events: Vec<Event>) {
+        for event in events {
+            Self::append_background(self, event);
+        }
+    }
+}

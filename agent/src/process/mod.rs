@@ -35,14 +35,3 @@ pub use sys::peer;
 pub use sys::readable::readable;
 pub use sys::timer::BootTimer;
 pub use watch::ended;
-
-/// A pidfd of a child, for tests of stages that watch processes.
-#[cfg(test)]
-pub(crate) fn test_pidfd_open(pid: u32) -> std::os::fd::OwnedFd {
-    use std::os::fd::FromRawFd;
-    // SAFETY: pidfd_open(2) takes two integers; its result is checked below.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    assert!(fd >= 0, "pidfd_open: {}", std::io::Error::last_os_error());
-    // SAFETY: the kernel just gave this descriptor to nobody else.
-    unsafe { std::os::fd::OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) }
-}

@@ -34,6 +34,23 @@ impl Files {
         self.0.join(format!("{name}.age"))
     }
 
+    /// Inode and ctime (in nanoseconds) of the age file: a replacement is
+    /// another inode, an edit in place another ctime, which no caller can set.
+    pub(super) fn version(&self, name: &CredentialName) -> Result<u128, StoreError> {
+        let path = self.secret_path(name);
+        match std::fs::symlink_metadata(&path) {
+            Ok(facts) => {
+                let nanos = facts.ctime().wrapping_mul(1_000_000_000);
+                let changed = nanos.wrapping_add(facts.ctime_nsec());
+                Ok(u128::from(facts.ino()) << 64 | u128::from(changed.cast_unsigned()))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(StoreError::Missing(name.clone()))
+            }
+            Err(error) => Err(StoreError::io(&path)(error)),
+        }
+    }
+
     fn metadata_path(&self, name: &CredentialName) -> PathBuf {
         self.0.join(format!("{name}.json"))
     }

@@ -158,6 +158,18 @@ impl Store {
         self.files.exists(name)
     }
 
+    /// Tells one stored secret from what replaces it: changes with every put.
+    /// Costs one stat; does not block for long.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::Missing`], [`StoreError::Io`].
+    pub fn version(&self, name: &CredentialName) -> Result<u128, StoreError> {
+        if self.is_locked() {
+            return Err(StoreError::Locked);
+        }
+        self.files.version(name)
+    }
+
     /// Opens a secret.
     ///
     /// # Errors
