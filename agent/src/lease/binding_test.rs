@@ -5,7 +5,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::config;
 use crate::issuer::fakes::{FakeIssuer, secret};
-use crate::log::{EndReason, Event, LeaseRecord, LeaseState};
+use crate::log::{EndReason, Event, LeaseRecord, LeaseState, Log};
 use crate::memory::SecretBuf;
 use crate::names::RequestId;
 use crate::policy::Delivery;
@@ -178,6 +178,39 @@ async fn a_restart_takes_up_revocations_with_what_was_sealed() {
     assert_eq!(revoked.len(), 2);
     assert!(revoked.iter().all(|(_, sealed)| sealed.as_deref() == Some(b"token".as_slice())));
     assert_eq!(after.engine.counts(1000), (0, 0));
+}
+
+#[tokio::test]
+async fn the_real_log_brings_back_what_lives() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::new();
+    let open = || Log::open(place.path(), Clock::system(), None, 1 << 20).unwrap();
+    let engine = |log: Log| {
+        let sealing = Arc::new(bench.sealing.clone());
+        let issuers: Issuers = Arc::new(|_| None);
+        let limits = config::Limits::default();
+        let clock = Clock::system();
+        let journal = Arc::new(log);
+        Engine::new(EngineParts { clock, journal, sealing, issuers, limits })
+    };
+    let (log, _) = open();
+    let first = engine(log.clone());
+    let kept = first.grant(bench.grant(&key(1)), issued()).await.ok().unwrap().view;
+    let gone = first.grant(bench.grant(&key(1)), issued()).await.ok().unwrap().view;
+    let renewed = first.renew(&kept.id, &key(1), Some(Duration::from_secs(900)), None).await;
+    first.release(&gone.id, &key(1)).unwrap();
+    log.flush().await.unwrap();
+    drop((first, log));
+
+    let (log, folded) = open();
+    let leases: Vec<LeaseRecord> = folded.leases.into_values().collect();
+    let second = engine(log);
+    let find = |_: crate::attestation::ProcessIdentity| -> Found<'_> { Box::pin(async { None }) };
+    let count = second.restore(leases, Some("boot"), "boot", &find, &|_| None).await;
+    assert_eq!(count, Restored { alive: 1, ended: 0, unreadable: 0 });
+    let back = second.get(&kept.id, Some(&key(1))).unwrap();
+    assert_eq!(back.expires, renewed.unwrap().expires);
+    assert_eq!(second.get(&gone.id, None), Err(LeaseError::NotFound));
 }
 
 /// Prints what a lease costs; run by hand in release builds too.
