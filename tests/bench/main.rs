@@ -1,1 +1,127 @@
-fn main(){}
+//! Figures, all taken side by side in one run: a table for people and JSON.
+//!
+//! `cargo bench -p jsi-tests` (as root: a host agent). `-- --smoke` makes each
+//! measurement short, to see that the bench works. `-- --json FILE` writes the
+//! JSON there too. Compare ratios: absolute figures belong to the machine.
+#![allow(missing_docs, reason = "a program, not a library")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+#![allow(clippy::print_stdout, reason = "the table is the point")]
+
+mod echo;
+mod memory;
+mod processes;
+mod requests;
+
+use jsi_tests::{Host, Setup, random_secret};
+use serde_json::{Map, Value, json};
+use std::time::{Duration, Instant};
+
+/// How much of each measurement is made.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    pub(crate) processes: usize,
+    pub(crate) calls: usize,
+    pub(crate) throughput: Duration,
+    pub(crate) leases: usize,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if let Some(at) = args.iter().position(|a| a == "--echo-server") {
+        return echo::serve(args[at + 1].as_ref());
+    }
+    if !jsi_tests::is_root() {
+        println!("not run: the bench needs a host agent: run it as root");
+        return;
+    }
+    let effort = if args.iter().any(|a| a == "--smoke") {
+        Effort {
+            processes: 10,
+            calls: 100,
+            throughput: Duration::from_millis(300),
+            leases: 200,
+        }
+    } else {
+        Effort {
+            processes: 300,
+            calls: 5_000,
+            throughput: Duration::from_secs(5),
+            leases: 10_000,
+        }
+    };
+    let mut table = Table::default();
+    let (host, took) = host();
+    table.row("start to serving", "ms", took.as_secs_f64() * 1e3);
+    memory::idle(&host, &mut table);
+    processes::measure(&host, effort, &mut table);
+    requests::latency(&host, effort, &mut table);
+    requests::throughput(&host, effort, &mut table);
+    memory::leased(&host, effort, &mut table);
+    let json = table.json();
+    println!("\n{json:#}");
+    if let Some(at) = args.iter().position(|a| a == "--json") {
+        std::fs::write(&args[at + 1], format!("{json:#}\n")).expect("the JSON is written");
+    }
+}
+
+/// A host agent that gives root's programs one secret of 32 bytes.
+fn host() -> (Host, Duration) {
+    let mut host = Setup::host().limit("requests_per_second", "1000000").install();
+    host.world.write_policy(
+        "bench",
+        "permit(principal in User::\"0\", action in Action::\"use\", \
+         resource == Credential::\"bench/one\");",
+    );
+    let took = host.start();
+    host.put("bench/one", &random_secret());
+    (host, took)
+}
+
+/// What was measured, in order.
+#[derive(Default)]
+pub(crate) struct Table(Vec<(String, &'static str, f64)>);
+
+impl Table {
+    pub(crate) fn row(&mut self, what: &str, unit: &'static str, value: f64) {
+        println!("{what:<58} {value:>12.2} {unit}");
+        self.0.push((what.to_owned(), unit, value));
+    }
+
+    pub(crate) fn value(&self, what: &str) -> f64 {
+        self.0.iter().find(|row| row.0 == what).map_or(f64::NAN, |row| row.2)
+    }
+
+    fn json(&self) -> Value {
+        let rows: Map<String, Value> = self
+            .0
+            .iter()
+            .map(|(what, unit, value)| (what.clone(), json!({ "value": value, "unit": unit })))
+            .collect();
+        let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        json!({ "cpus": cpus, "kernel": kernel.trim(), "rows": rows })
+    }
+}
+
+/// The median and the 99th percentile of what `times` took, in microseconds.
+pub(crate) fn percentiles(mut times: Vec<Duration>) -> (f64, f64) {
+    times.sort();
+    let at = |share: f64| {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an index into a few thousand samples"
+        )]
+        let index = ((times.len() - 1) as f64 * share) as usize;
+        times[index].as_secs_f64() * 1e6
+    };
+    (at(0.5), at(0.99))
+}
+
+/// Runs it and says how long it took.
+pub(crate) fn timed(act: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    act();
+    begun.elapsed()
+}

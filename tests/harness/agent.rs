@@ -58,7 +58,10 @@ impl Host {
             let (uid, gid) = self.world.owner;
             init.uid(uid).gid(gid);
         }
-        let out = init.arg("init").arg("--config").arg(self.world.config()).output().unwrap();
+        // What init would make beside the identity is not used: this world has its own.
+        let scratch = self.world.path().join("key/init");
+        init.args(["init", "--no-passphrase", "--config-dir"]).arg(scratch);
+        let out = init.arg("--identity").arg(self.world.identity()).output().unwrap();
         assert!(
             out.status.success(),
             "jsi-agent init: {}{}",

@@ -26,7 +26,7 @@ pub(crate) fn enter(scratch: &Path, server_uid: u32) {
             .expect("a tmpfs on /etc/jsi");
         ENTERED.set(true);
     }
-    std::fs::write("/etc/jsi/client.toml", format!("server_uids = [{server_uid}]\n"))
+    std::fs::write("/etc/jsi/client.toml", format!("owner = {server_uid}\n"))
         .expect("write /etc/jsi/client.toml");
 }
 

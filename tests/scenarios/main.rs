@@ -4,6 +4,7 @@
 
 mod audit;
 mod lease_end;
+mod peers;
 mod postgres;
 mod signals;
 mod spine;
