@@ -93,8 +93,9 @@ fn a_connection_is_not_passed_on_by_scm_rights() {
 fn a_sender_forged_in_a_user_namespace_is_not_believed() {
     needs_root!();
     let stage = Stage::new();
-    let inside = [&*stage.hostile(), "forged-sender", &stage.socket(), "db/orders", &stage.trusted()]
-        .map(str::to_owned);
+    let inside =
+        [&*stage.hostile(), "forged-sender", &stage.socket(), "db/orders", &stage.trusted()]
+            .map(str::to_owned);
     let unshare = stage.host.program(PEERS[0], "/usr/bin/unshare");
     let out = unshare.args(["-Urpf", "--kill-child"]).args(inside).run();
     assert!(out.stdout.contains("FORGED"), "the kernel did not let it be forged:\n{out}");

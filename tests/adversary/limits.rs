@@ -22,9 +22,10 @@ fn a_client_that_stops_reading_delays_nobody_and_is_cut_off() {
     for _ in 0..5 {
         stage.serves_the_twin();
     }
-    let took = jsi_tests::within("a client that stops reading is cut off", Duration::from_secs(3), || {
-        attack.line() == "CUT OFF"
-    });
+    let took =
+        jsi_tests::within("a client that stops reading is cut off", Duration::from_secs(3), || {
+            attack.line() == "CUT OFF"
+        });
     assert!(took < Duration::from_secs(30));
     stage.serves_the_twin();
 }
@@ -33,11 +34,8 @@ fn a_client_that_stops_reading_delays_nobody_and_is_cut_off() {
 fn connections_beyond_the_limit_are_refused_and_others_served() {
     needs_root!();
     let stage = Stage::with(Setup::host().limit("connections_per_uid", "8"));
-    let mut attack = stage
-        .host
-        .program(PEERS[0], stage.hostile())
-        .args(["hoard", &stage.socket(), "9"])
-        .talk();
+    let mut attack =
+        stage.host.program(PEERS[0], stage.hostile()).args(["hoard", &stage.socket(), "9"]).talk();
     attack.expect("HOLDING 8");
     // The same uid is at its limit, and is told so; another is not.
     let refused = stage.run(&stage.trusted(), "get", &[]);

@@ -60,9 +60,8 @@ fn a_socket_path_that_is_too_long_is_refused_in_words() {
 #[test]
 fn a_forged_server_gets_no_request() {
     needs_root!();
-    let host = Setup::host().start(|world| {
-        vec![("orders", permit(PEERS[0].uid, "db/orders", &world.bin("shell")))]
-    });
+    let host = Setup::host()
+        .start(|world| vec![("orders", permit(PEERS[0].uid, "db/orders", &world.bin("shell")))]);
     let secret = random_secret();
     host.put("db/orders", &secret);
     let place = host.world.home(PEERS[1]).join("agent.sock");

@@ -35,19 +35,9 @@ fn main() {
         return;
     }
     let effort = if args.iter().any(|a| a == "--smoke") {
-        Effort {
-            processes: 10,
-            calls: 100,
-            throughput: Duration::from_millis(300),
-            leases: 200,
-        }
+        Effort { processes: 10, calls: 100, throughput: Duration::from_millis(300), leases: 200 }
     } else {
-        Effort {
-            processes: 300,
-            calls: 5_000,
-            throughput: Duration::from_secs(5),
-            leases: 10_000,
-        }
+        Effort { processes: 300, calls: 5_000, throughput: Duration::from_secs(5), leases: 10_000 }
     };
     let mut table = Table::default();
     let (host, took) = host();

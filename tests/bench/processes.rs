@@ -19,9 +19,7 @@ pub(crate) fn measure(host: &Host, effort: Effort, table: &mut Table) {
         nothings.push(run(&mut Command::new("/bin/true")));
     }
     ssh.stop();
-    for (what, times) in
-        [("jsi get", gets), ("ssh-add -l", lists), ("/bin/true", nothings)]
-    {
+    for (what, times) in [("jsi get", gets), ("ssh-add -l", lists), ("/bin/true", nothings)] {
         let (median, p99) = percentiles(times);
         table.row(&format!("{what}: whole process, p50"), "us", median);
         table.row(&format!("{what}: whole process, p99"), "us", p99);

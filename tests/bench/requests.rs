@@ -27,8 +27,7 @@ async fn lease(client: &Client) {
 pub(crate) fn latency(host: &Host, effort: Effort, table: &mut Table) {
     let socket = host.world.path().join("echo.sock");
     let _echo = Echo::start(&socket);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let file = host.world.log_dir().join("bench.sync");
     let mut file = OpenOptions::new().create(true).append(true).open(file).unwrap();
     let (mut echoes, mut leases, mut syncs) = (vec![], vec![], vec![]);

@@ -34,7 +34,8 @@ fn a_value_that_cannot_be_is_an_error() {
     refused(user().limit("connections", "0").install(), &["connections"]);
     refused(user().limit("write_timeout", "\"soon\"").install(), &["write_timeout"]);
     refused(user().agent("mode", "\"both\"").install(), &["mode"]);
-    let credential = "[credentials.\"Not A Name\"]\nissuer = \"store\"\nowner = \"a\"\npurpose = \"b\"\n";
+    let credential =
+        "[credentials.\"Not A Name\"]\nissuer = \"store\"\nowner = \"a\"\npurpose = \"b\"\n";
     refused(user().text(credential).install(), &["Not A Name"]);
     let issuer = "[credentials.\"a\"]\nissuer = \"magic\"\nowner = \"a\"\npurpose = \"b\"\n";
     refused(user().text(issuer).install(), &["magic"]);

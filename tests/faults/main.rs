@@ -15,9 +15,8 @@ use jsi_tests::{Host, PEERS, Setup, permit, random_secret};
 
 /// A user agent with one secret that its uid's shell may have.
 fn host_with_a_secret(setup: Setup) -> (Host, String) {
-    let host = setup.start(|world| {
-        vec![("orders", permit(uid(), "db/orders", &world.bin("shell")))]
-    });
+    let host =
+        setup.start(|world| vec![("orders", permit(uid(), "db/orders", &world.bin("shell")))]);
     let secret = random_secret();
     host.put("db/orders", &secret);
     (host, secret)

@@ -13,7 +13,9 @@ fn refused(text: &str, part: &str) {
 
     let (host, secret) = host_with_a_secret(user());
     host.world.write_policy("wrong", text);
-    let check = host.admin(["policy", "check", "--config", &host.world.config().display().to_string()]).run();
+    let check = host
+        .admin(["policy", "check", "--config", &host.world.config().display().to_string()])
+        .run();
     assert_ne!(check.code, 0, "{check}");
     let reload = host.admin(["reload"]).run().without(&secret);
     assert_ne!(reload.code, 0, "{reload}");

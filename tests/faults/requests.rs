@@ -131,7 +131,7 @@ fn an_operators_call_is_not_served_on_the_agent_socket() {
     runtime.block_on(async {
         let client = Client::connect(&host.world.socket()).await.unwrap();
         let status = client.admin().status(jsi_proto::v1::StatusRequest {}).await;
-        let failure = Failure::from(status.err().expect("refused"));
+        let failure = Failure::from(status.expect_err("refused"));
         let good = failure.reason == "ADMIN_ONLY" || failure.code == Code::Unimplemented;
         assert!(good, "{failure:?}");
     });

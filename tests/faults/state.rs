@@ -108,9 +108,10 @@ fn nothing_is_issued_when_the_disk_is_full() {
     while std::io::Write::write_all(&mut filled, &[0; 1024]).is_ok() {}
     drop(filled);
     // Room inside the last page may be left: in the end nothing is delivered.
-    let refused = jsi_tests::until("the full disk shows", std::time::Duration::from_secs(20), || {
-        Some(get(&host)).filter(|out| out.code != 0)
-    });
+    let refused =
+        jsi_tests::until("the full disk shows", std::time::Duration::from_secs(20), || {
+            Some(get(&host)).filter(|out| out.code != 0)
+        });
     let refused = refused.without(&secret).says("log");
     assert_eq!(refused.code, 1, "{refused}");
     get(&host).coded(1).without(&secret);

@@ -21,11 +21,13 @@ fn a_killed_command_ends_its_lease_at_once() {
         let exe = std::fs::read_link(format!("/proc/{bound}/exe")).ok()?;
         exe.ends_with("sleep").then_some(())
     });
-    assert_eq!(live(&host), [lease.clone()]);
+    assert_eq!(live(&host), std::slice::from_ref(&lease));
     kill(command, Signal::SIGKILL).unwrap();
-    jsi_tests::within("a killed command's lease is ended and logged", Duration::from_millis(100), || {
-        jsi_tests::find(&host.records(), "ended", &lease).is_some()
-    });
+    jsi_tests::within(
+        "a killed command's lease is ended and logged",
+        Duration::from_millis(100),
+        || jsi_tests::find(&host.records(), "ended", &lease).is_some(),
+    );
     assert_eq!(host.await_record("ended", &lease)["reason"], "process_exited");
     assert!(live(&host).is_empty());
     shell.end();

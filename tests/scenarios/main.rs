@@ -15,9 +15,8 @@ use jsi_tests::{Host, PEERS, Setup, permit, random_secret};
 
 /// A host agent whose first peer may have `db/orders` from the installed shell.
 fn host_with_a_secret() -> (Host, String) {
-    let host = Setup::host().start(|world| {
-        vec![("orders", permit(PEERS[0].uid, "db/orders", &world.bin("shell")))]
-    });
+    let host = Setup::host()
+        .start(|world| vec![("orders", permit(PEERS[0].uid, "db/orders", &world.bin("shell")))]);
     let secret = random_secret();
     host.put("db/orders", &secret);
     (host, secret)

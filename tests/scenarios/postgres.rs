@@ -11,7 +11,8 @@ fn psql_gets_its_password_through_jsi_exec() {
         return;
     };
     let (host, _) = host_with_a_secret();
-    let replace = ["secret", "put", "--replace", "db/orders", "--owner", "dba", "--purpose", "orders"];
+    let replace =
+        ["secret", "put", "--replace", "db/orders", "--owner", "dba", "--purpose", "orders"];
     host.admin(replace).input(&server.password).run().succeeded();
     let psql = server.program("psql").display().to_string();
     let query = format!(

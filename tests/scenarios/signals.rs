@@ -76,7 +76,7 @@ fn after_a_crash_leases_of_the_living_survive_and_others_end() {
     other.kill();
     host.start();
     assert_eq!(host.await_record("ended", &lost)["reason"], "process_exited");
-    assert_eq!(live(&host), [kept.clone()]);
+    assert_eq!(live(&host), std::slice::from_ref(&kept));
 
     // Its holder still holds it, and it still ends with its holder.
     survivor.say("");

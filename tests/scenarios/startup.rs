@@ -44,7 +44,8 @@ fn c_shells_get_setenv_and_others_export() {
     let out = script(&host, text).run().succeeded();
     assert!(out.stdout.contains("setenv JSI_AUTH_SOCK "), "{out}");
     let host = user();
-    let out = script(&host, "out=$($AGENT -s) && echo \"$out\" && eval \"$out\" && $AGENT -k").run();
+    let out =
+        script(&host, "out=$($AGENT -s) && echo \"$out\" && eval \"$out\" && $AGENT -k").run();
     assert!(out.succeeded().stdout.contains("export JSI_AUTH_SOCK"));
 }
 
@@ -98,8 +99,7 @@ fn an_inherited_listening_socket_is_served() {
     let agent = host.world.bin("jsi-agent").display().to_string();
     let config = host.world.config().display().to_string();
     let activate = host.program(PEERS[0], "/usr/bin/systemd-socket-activate");
-    let mut activated =
-        activate.args(["-l", &socket, &agent, "-D", "--config", &config]).talk();
+    let mut activated = activate.args(["-l", &socket, &agent, "-D", "--config", &config]).talk();
     until("the socket is there", Duration::from_secs(5), || {
         host.world.socket().exists().then_some(())
     });

@@ -5,8 +5,22 @@ use crate::tokens::tokens;
 /// The stages in order: each may name those before it. Those in one row know
 /// nothing of each other but what stands before them in it.
 const ORDER: [&str; 16] = [
-    "clock", "names", "memory", "process", "config", "log", "connection", "attestation", "policy",
-    "approval", "store", "issuer", "lease", "delivery", "pipeline", "cli",
+    "clock",
+    "names",
+    "memory",
+    "process",
+    "config",
+    "log",
+    "connection",
+    "attestation",
+    "policy",
+    "approval",
+    "store",
+    "issuer",
+    "lease",
+    "delivery",
+    "pipeline",
+    "cli",
 ];
 
 /// Files below a stage that may be named from elsewhere: the entry points of

@@ -82,9 +82,12 @@ fn literal(rest: &[u8]) -> Option<usize> {
 fn is_character(text: &[u8]) -> bool {
     match text.get(1) {
         Some(b'\\') => true,
-        Some(_) => text.iter().skip(2).take(4).position(|b| *b == b'\'').is_some_and(|quote| {
-            quote == 0 || text[1] >= 0x80
-        }),
+        Some(_) => text
+            .iter()
+            .skip(2)
+            .take(4)
+            .position(|b| *b == b'\'')
+            .is_some_and(|quote| quote == 0 || text[1] >= 0x80),
         None => false,
     }
 }
