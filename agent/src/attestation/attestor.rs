@@ -176,7 +176,7 @@ impl Attestor {
             // A link that has failed is seen by the threads that read it.
             let _ = me.proceed(pending);
         };
-        match self.server.pool.submit(look, uid, Box::new(then)) {
+        match self.server.pool.submit(*look, uid, Box::new(then)) {
             Ok(()) => Ok(()),
             Err(error) => self.fail(id, what, error),
         }
@@ -194,7 +194,7 @@ impl Attestor {
             What::Attest { serial, requester, .. } => {
                 let cached = self.server.attest(&held, &pending.learned)?;
                 let found = cached.requester.as_ref().unwrap_or(&held);
-                let facts = (cached.serial != serial).then(|| (*cached.facts).clone());
+                let facts = (cached.serial != serial).then(|| Box::new((*cached.facts).clone()));
                 let body = Attested { serial: cached.serial, requester: found.id, facts };
                 let pidfd = (found.id != requester).then(|| found.pidfd.as_fd());
                 self.reply(pending.id, Body::Attested(Ok(body)), pidfd)?;

@@ -96,7 +96,7 @@ impl Attestor {
         let mut fresh = Known::default();
         let known = images.get_mut(&caller).unwrap_or(&mut fresh);
         if let Some(facts) = answer.facts {
-            known.facts = Some(Arc::new(facts));
+            known.facts = Some(Arc::from(facts));
             known.serial = answer.serial;
         }
         if let Some(pidfd) = pidfd {

@@ -77,6 +77,9 @@ struct Kept {
     status: Status,
 }
 
+/// A requester that is not the caller.
+type Found = (Arc<Held>, Seen);
+
 /// Executables that the pool has read for one request.
 pub(super) type Learned = Vec<(Key, Result<Executable, String>)>;
 
@@ -84,7 +87,7 @@ pub(super) type Learned = Vec<(Key, Result<Executable, String>)>;
 pub(super) enum Stop {
     Error(AttestError),
     /// The pool must read this first.
-    Read(Look),
+    Read(Box<Look>),
 }
 
 impl From<AttestError> for Stop {
@@ -178,7 +181,7 @@ impl Server {
         status: &Status,
         rules: &Rules,
         learned: &Learned,
-    ) -> Result<(Facts, Option<(Arc<Held>, Seen)>), Stop> {
+    ) -> Result<(Facts, Option<Found>), Stop> {
         rules.clients.refresh();
         let exe = self.executable_of(held, learned)?;
         let group_client = held.group_client && held.hidden();
@@ -318,7 +321,7 @@ impl Server {
             None if learned.len() >= MAX_READS => {
                 Err(AttestError::Limit(format!("more than {MAX_READS} executables to read for one request")).into())
             }
-            None => Err(Stop::Read(look)),
+            None => Err(Stop::Read(Box::new(look))),
         }
     }
 }

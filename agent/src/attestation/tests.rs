@@ -57,7 +57,15 @@ fn wait_for(peer: &Peers, name: &str) {
 }
 
 fn wait_for_pid(pid: u32, name: &str) {
-    wait_until(name, || std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name));
+    wait_until(name, || {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name) && started(pid)
+    });
+}
+
+/// Its exec is over: name and exe are set before the addresses are.
+fn started(pid: u32) -> bool {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok().and_then(|text| generation::Stat::parse(&text));
+    stat.is_some_and(|stat| !stat.generation.hidden() || stat.state == b'S')
 }
 
 fn config() -> Config {
@@ -203,7 +211,7 @@ async fn a_deleted_executable_is_level_0() {
         let file = dir.path().join(name);
         std::fs::copy("/bin/sleep", &file).unwrap();
         let peer = Peers::start(Command::new(&file).arg("60"));
-        wait_until(name, || std::fs::read_link(format!("/proc/{}/exe", peer.pid())).is_ok_and(|exe| exe == file));
+        wait_until(name, || std::fs::read_link(format!("/proc/{}/exe", peer.pid())).is_ok_and(|exe| exe == file) && started(peer.pid()));
         if delete {
             std::fs::remove_file(&file).unwrap();
         }
@@ -232,6 +240,7 @@ async fn a_memfd_executable_is_level_0() {
     let peer = Peers::start(Command::new(path).arg("60"));
     wait_until("exec", || {
         std::fs::read_link(format!("/proc/{}/exe", peer.pid())).is_ok_and(|exe| exe.starts_with("/memfd:usr"))
+            && started(peer.pid())
     });
     let seen = attest(&attestor, peer.pid()).await.unwrap();
     assert!(level_1_reason(&seen.caller).contains("memfd"), "{:?}", seen.caller);
@@ -430,4 +439,26 @@ async fn a_reload_is_read_by_the_attestor_itself() {
     let seen = attest(&attestor, peer.pid()).await.unwrap();
     attestor.reload().await.unwrap();
     assert_eq!(attestor.attest(seen.caller_image).await.unwrap().advisory, ["because"]);
+}
+
+#[tokio::test]
+async fn a_process_that_this_agent_may_not_look_into_is_level_0_and_still_answered() {
+    use std::os::unix::fs::PermissionsExt;
+    if nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: root may look into every process");
+    }
+    let attestor = start(config(), &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("closed");
+    std::fs::copy("/bin/sleep", &file).unwrap();
+    // Who may run a file but not read it is not dumpable from its first instruction.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o111)).unwrap();
+    let peer = Peers::start(Command::new(&file).arg("60"));
+    wait_for(&peer, "closed");
+    let seen = attest(&attestor, peer.pid()).await.unwrap();
+    assert!(level_1_reason(&seen.caller).contains("may not"), "{:?}", seen.caller);
+    assert!(seen.caller.shortfalls.iter().any(|s| s.reason.contains("hidden")));
+    assert!(matches!(seen.caller.exe, Fact::Unreadable(_)));
+    assert_eq!(seen.caller.uid, nix::unistd::geteuid().as_raw());
+    attestor.recheck(&seen).await.unwrap();
 }

@@ -63,7 +63,7 @@ pub(super) struct Attested {
     pub(super) serial: u64,
     pub(super) requester: u64,
     /// `None`: as the broker has them.
-    pub(super) facts: Option<Facts>,
+    pub(super) facts: Option<Box<Facts>>,
 }
 
 /// What an attestation says.
