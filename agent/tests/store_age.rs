@@ -1,6 +1,8 @@
 //! The store's files against the standard `age` tool: what the agent seals it
 //! opens, and identities that age-keygen made open the store.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use jsi_agent::clock::WallTime;
 use jsi_agent::memory::{Field, Secret, SecretBuf};
 use jsi_agent::names::CredentialName;

@@ -4,17 +4,20 @@ use super::places::Places;
 use super::record_line::line;
 use crate::log::{Follower, Head, LogError, Record, VerifyError, for_each_record, verify};
 use crate::names::LeaseId;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// How often `tail -f` looks for more.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Read and check the log.
-#[derive(Args, Debug)]
+#[derive(Debug, Parser)]
+#[command(name = "jsi-agent audit")]
 pub(super) struct AuditArgs {
     /// Directory of the log [default: the agent's].
     #[arg(long, global = true, value_name = "DIR")]
@@ -84,10 +87,30 @@ pub(super) enum AuditError {
 impl AuditError {
     /// 4: not found; 1: everything else.
     #[must_use]
-    pub(super) fn exit_code(&self) -> u8 {
+    fn exit_code(&self) -> u8 {
         match self {
             Self::NotFound(_) => 4,
             _ => 1,
+        }
+    }
+}
+
+/// `jsi-agent audit` as a whole.
+pub(super) fn main(words: &[OsString]) -> ExitCode {
+    let name = OsString::from("jsi-agent audit");
+    let args = match AuditArgs::try_parse_from(std::iter::once(&name).chain(words)) {
+        Ok(args) => args,
+        Err(error) => {
+            // Help goes to stdout, errors to stderr; neither can be helped if it fails.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(&args, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("jsi-agent audit: {error}");
+            ExitCode::from(error.exit_code())
         }
     }
 }

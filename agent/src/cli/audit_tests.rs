@@ -2,21 +2,14 @@ use super::*;
 use crate::clock::Clock;
 use crate::log::{Event, Log};
 use crate::names::RequestId;
-use clap::Parser;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-#[derive(Parser)]
-struct Wrapper {
-    #[command(flatten)]
-    args: AuditArgs,
-}
 
 fn audit(dir: &Path, words: &[&str]) -> Result<String, AuditError> {
     let before = ["audit", "--log", dir.to_str().unwrap()];
     let words = before.iter().chain(words).copied();
     let mut out = Vec::new();
-    run(&Wrapper::parse_from(words).args, &mut out)?;
+    run(&AuditArgs::parse_from(words), &mut out)?;
     Ok(String::from_utf8(out).unwrap())
 }
 

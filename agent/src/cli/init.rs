@@ -5,17 +5,20 @@ use super::places::Places;
 use super::template;
 use crate::memory::SecretBuf;
 use crate::store::{DEFAULT_WORK_FACTOR, NewIdentity, StoreError};
-use clap::Args;
+use clap::Parser;
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// The host agent's user.
 const HOST_USER: &str = "jsi";
 
 /// Make the agent's identity, directories and configuration.
-#[derive(Args, Debug)]
+#[derive(Debug, Parser)]
+#[command(name = "jsi-agent init")]
 pub(super) struct InitArgs {
     /// Keep everything below this directory, not in the usual places.
     #[arg(long, value_name = "DIR", conflicts_with = "host")]
@@ -60,6 +63,26 @@ pub(super) enum InitError {
         /// What the system said.
         error: io::Error,
     },
+}
+
+/// `jsi-agent init` as a whole.
+pub(super) fn main(words: &[OsString]) -> ExitCode {
+    let name = OsString::from("jsi-agent init");
+    let args = match InitArgs::try_parse_from(std::iter::once(&name).chain(words)) {
+        Ok(args) => args,
+        Err(error) => {
+            // Help goes to stdout, errors to stderr; neither can be helped if it fails.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(&args, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("jsi-agent init: {error}");
+            ExitCode::from(1)
+        }
+    }
 }
 
 /// Runs it; says on `out` what it made.
@@ -229,7 +252,7 @@ fn ask_passphrase() -> Result<SecretBuf, InitError> {
         ));
     }
     let again = ask("The same again: ")?;
-    if first.expose() != again.expose() {
+    if !first.same(again.expose()) {
         return Err(InitError::Passphrase("the two passphrases differ; nothing was made"));
     }
     Ok(first)

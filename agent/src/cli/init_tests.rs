@@ -1,17 +1,10 @@
 use super::*;
-use clap::Parser;
 use std::os::unix::fs::MetadataExt;
-
-#[derive(Parser)]
-struct Wrapper {
-    #[command(flatten)]
-    args: InitArgs,
-}
 
 fn init(words: &[&str]) -> Result<String, InitError> {
     let words = std::iter::once("init").chain(words.iter().copied());
     let mut out = Vec::new();
-    run(&Wrapper::parse_from(words).args, &mut out)?;
+    run(&InitArgs::parse_from(words), &mut out)?;
     Ok(String::from_utf8(out).unwrap())
 }
 

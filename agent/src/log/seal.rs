@@ -6,11 +6,12 @@
 //! associated data, so that no line can stand for another lease.
 
 use super::tree::{hex, sha256};
-use crate::memory::SecretBuf;
+use crate::memory::{SecretBuf, Shield, Shielded};
 use crate::names::LeaseId;
 use data_encoding::BASE64;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
+use std::sync::Arc;
 
 /// Length of the journal key in bytes.
 pub const JOURNAL_KEY_LEN: usize = 32;
@@ -24,8 +25,30 @@ const SUFFIX: &str = "\"}";
 /// Seals and opens under the journal key. Nonces are random, so one key is
 /// good for 2^32 lines (NIST SP 800-38D, 8.3).
 pub struct Sealer {
-    key: LessSafeKey,
+    key: Key,
     random: SystemRandom,
+}
+
+/// How the key rests in memory.
+enum Key {
+    Bare(SecretBuf),
+    Shielded(Arc<Shield>, Shielded),
+}
+
+impl Key {
+    /// For one use: ring's expanded key is as secret as the key.
+    fn with<R>(&self, use_it: impl FnOnce(&LessSafeKey) -> R) -> Result<R, SealError> {
+        let opened;
+        let bytes = match self {
+            Self::Bare(key) => key.expose(),
+            Self::Shielded(shield, key) => {
+                opened = shield.open(key).map_err(|_| SealError::System)?;
+                opened.expose()
+            }
+        };
+        let key = UnboundKey::new(&AES_256_GCM, bytes).map_err(|_| SealError::KeyLength)?;
+        Ok(use_it(&LessSafeKey::new(key)))
+    }
 }
 
 /// Why a line cannot be sealed or opened.
@@ -50,9 +73,22 @@ impl Sealer {
     ///
     /// # Errors
     /// [`SealError::KeyLength`].
-    pub fn new(key: &SecretBuf) -> Result<Self, SealError> {
-        let key = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| SealError::KeyLength)?;
-        Ok(Self { key: LessSafeKey::new(key), random: SystemRandom::new() })
+    pub fn new(key: SecretBuf) -> Result<Self, SealError> {
+        Self::of(Key::Bare(key))
+    }
+
+    /// The same, its key kept shielded.
+    ///
+    /// # Errors
+    /// [`SealError::KeyLength`]; [`SealError::System`] where the shield fails.
+    pub fn shielded(key: &SecretBuf, shield: Arc<Shield>) -> Result<Self, SealError> {
+        let sealed = shield.seal(key.expose()).map_err(|_| SealError::System)?;
+        Self::of(Key::Shielded(shield, sealed))
+    }
+
+    fn of(key: Key) -> Result<Self, SealError> {
+        key.with(|_| ())?;
+        Ok(Self { key, random: SystemRandom::new() })
     }
 
     /// The line for that lease, without its line feed.
@@ -68,14 +104,10 @@ impl Sealer {
         bytes.extend_from_slice(&nonce);
         bytes.extend_from_slice(secret.expose());
         let (_, text) = bytes.split_at_mut(1 + NONCE_LEN);
-        let tag = self
-            .key
-            .seal_in_place_separate_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(associated(lease)),
-                text,
-            )
-            .map_err(|_| SealError::System)?;
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let aad = Aad::from(associated(lease));
+        let tag = self.key.with(|key| key.seal_in_place_separate_tag(nonce, aad, text))?;
+        let tag = tag.map_err(|_| SealError::System)?;
         bytes.extend_from_slice(tag.as_ref());
         Ok(format!("{PREFIX}{}{SUFFIX}", BASE64.encode(&bytes)))
     }
@@ -97,13 +129,13 @@ impl Sealer {
         let nonce = head.get(1..).and_then(|nonce| nonce.try_into().ok());
         let nonce: [u8; NONCE_LEN] = nonce.ok_or(SealError::Malformed)?;
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let plain = self
-            .key
-            .open_in_place(nonce, Aad::from(associated(lease)), text)
-            .map_err(|_| SealError::Refused)?;
-        let secret = SecretBuf::from_slice(plain);
-        zeroize::Zeroize::zeroize(plain);
-        Ok(secret)
+        let aad = Aad::from(associated(lease));
+        self.key.with(|key| {
+            let plain = key.open_in_place(nonce, aad, text).map_err(|_| SealError::Refused)?;
+            let secret = SecretBuf::from_slice(plain);
+            zeroize::Zeroize::zeroize(plain);
+            Ok(secret)
+        })?
     }
 }
 
@@ -129,7 +161,7 @@ mod tests {
     fn sealer() -> Sealer {
         let mut key = vec![0; JOURNAL_KEY_LEN];
         SystemRandom::new().fill(&mut key).unwrap();
-        Sealer::new(&SecretBuf::new(key)).unwrap()
+        Sealer::new(SecretBuf::new(key)).unwrap()
     }
 
     #[test]
@@ -147,6 +179,6 @@ mod tests {
     #[test]
     fn a_key_of_another_length_is_refused() {
         let short = SecretBuf::from_slice(b"short");
-        assert_eq!(Sealer::new(&short).err(), Some(SealError::KeyLength));
+        assert_eq!(Sealer::new(short).err(), Some(SealError::KeyLength));
     }
 }

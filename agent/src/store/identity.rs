@@ -2,13 +2,14 @@
 //! encrypted by a passphrase.
 
 use super::error::StoreError;
-use crate::memory::SecretBuf;
+use crate::memory::{SecretBuf, Shield, Shielded};
 use age::secrecy::{ExposeSecret, SecretString};
 use age::x25519;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// scrypt's log2(N) for a new passphrase: what the `age` tool takes; about a
@@ -24,7 +25,12 @@ const MAX_LEN: u64 = 64 * 1024;
 const KEY_PREFIX: &str = "AGE-SECRET-KEY-1";
 
 /// An identity that is open. The one place that decides how it rests in memory.
-pub(super) struct KeptIdentity(SecretBuf);
+pub(super) enum KeptIdentity {
+    /// The keys' text, in wiped heap memory.
+    Bare(SecretBuf),
+    /// The same, shielded: opened for each use and wiped after it.
+    Shielded(Arc<Shield>, Shielded),
+}
 
 impl KeptIdentity {
     /// Keeps the keys of that text, one a line; comments and blank lines go.
@@ -45,13 +51,33 @@ impl KeptIdentity {
         if keys.is_empty() {
             return Err(format!("there is no {KEY_PREFIX}… in it"));
         }
-        Ok(Self(SecretBuf::from_slice(keys.as_bytes())))
+        Ok(Self::Bare(SecretBuf::from_slice(keys.as_bytes())))
+    }
+
+    /// The same behind a shield, if there is one.
+    pub(super) fn behind(self, shield: Option<&Arc<Shield>>) -> Result<Self, StoreError> {
+        match (self, shield) {
+            (Self::Bare(text), Some(shield)) => {
+                let sealed = shield.seal(text.expose());
+                let sealed = sealed.map_err(|error| StoreError::Bug(error.to_string()))?;
+                Ok(Self::Shielded(shield.clone(), sealed))
+            }
+            (kept, _) => Ok(kept),
+        }
     }
 
     /// The keys; the first is the one that new files are sealed for.
     pub(super) fn identities(&self) -> Result<Vec<x25519::Identity>, StoreError> {
         let bug = |why: &str| StoreError::Bug(format!("the kept identity is malformed: {why}"));
-        let text = std::str::from_utf8(self.0.expose()).map_err(|_| bug("it is not text"))?;
+        let opened;
+        let bytes = match self {
+            Self::Bare(text) => text.expose(),
+            Self::Shielded(shield, text) => {
+                opened = shield.open(text).map_err(|error| bug(&error.to_string()))?;
+                opened.expose()
+            }
+        };
+        let text = std::str::from_utf8(bytes).map_err(|_| bug("it is not text"))?;
         text.lines().map(|line| line.parse().map_err(bug)).collect()
     }
 

@@ -20,12 +20,12 @@ pub use identity::{DEFAULT_WORK_FACTOR, NewIdentity};
 pub use plain::{FieldInfo, StoredInfo};
 
 use crate::clock::WallTime;
-use crate::memory::{Secret, SecretBuf};
+use crate::memory::{Secret, SecretBuf, Shield};
 use crate::names::CredentialName;
 use files::Files;
 use identity::{IdentityFile, KeptIdentity, Opened};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// The store, open; locked until its identity is.
 ///
@@ -38,6 +38,7 @@ pub struct Store {
     access: RwLock<()>,
     identity: IdentityFile,
     kept: Mutex<Option<KeptIdentity>>,
+    shield: Option<Arc<Shield>>,
 }
 
 impl Store {
@@ -56,7 +57,19 @@ impl Store {
         };
         let files = Files::open(dir)?;
         recover::recover(&files)?;
-        Ok(Self { files, access: RwLock::default(), identity, kept: Mutex::new(kept) })
+        let kept = Mutex::new(kept);
+        Ok(Self { files, access: RwLock::default(), identity, kept, shield: None })
+    }
+
+    /// The same store, its identity kept shielded from now on: a dump of the
+    /// heap does not show it.
+    ///
+    /// # Errors
+    /// [`StoreError::Bug`] where the shield fails.
+    pub fn with_shield(self, shield: Arc<Shield>) -> Result<Self, StoreError> {
+        let kept = self.kept().take();
+        let kept = kept.map(|kept| kept.behind(Some(&shield))).transpose()?;
+        Ok(Self { kept: Mutex::new(kept), shield: Some(shield), ..self })
     }
 
     /// No secret can be read or put.
@@ -79,6 +92,7 @@ impl Store {
             Opened::Plain(kept) => kept,
             Opened::Encrypted(bytes) => self.identity.decrypt(&bytes, passphrase)?,
         };
+        let kept = kept.behind(self.shield.as_ref())?;
         *self.kept() = Some(kept);
         Ok(())
     }

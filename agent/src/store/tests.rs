@@ -90,6 +90,23 @@ fn what_was_put_is_read_again_also_after_a_restart() {
 }
 
 #[test]
+fn a_shielded_identity_opens_the_store_all_the_same() {
+    let guard = crate::memory::Guard::new().unwrap();
+    let shield = Arc::new(Shield::new(&guard).unwrap());
+    let place = Place::locked("open sesame");
+    let store = place.open().unwrap().with_shield(shield.clone()).unwrap();
+    store.unlock(&SecretBuf::from_slice(b"open sesame")).unwrap();
+    put(&store, "a", b"value").unwrap();
+    assert_eq!(value(&store, "a"), b"value");
+    let place = Place::new();
+    let key = place.open().unwrap().journal_key().unwrap();
+    let store = place.open().unwrap().with_shield(shield).unwrap();
+    assert!(store.journal_key().unwrap().same(key.expose()));
+    put(&store, "a", b"value").unwrap();
+    assert_eq!(value(&store, "a"), b"value");
+}
+
+#[test]
 fn the_largest_secret_fits() {
     let place = Place::new();
     let store = place.open().unwrap();

@@ -75,7 +75,7 @@ fn open_log(dir: &Path) -> (Log, Folded) {
 }
 
 fn sealer() -> Sealer {
-    Sealer::new(&SecretBuf::new(vec![7; JOURNAL_KEY_LEN])).unwrap()
+    Sealer::new(SecretBuf::new(vec![7; JOURNAL_KEY_LEN])).unwrap()
 }
 
 fn block<T>(future: impl Future<Output = T>) -> T {
