@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 /// A connection to the admin socket.
 pub struct Admin {
+    server_uid: u32,
     client: AdminClient<Connection>,
 }
 
@@ -118,7 +119,15 @@ impl Admin {
     /// As [`crate::Agent::connect`].
     pub async fn connect_to(socket: &Socket, trust: &Trust) -> Result<Self, Error> {
         let connection = connect::open(socket, trust).await?;
-        Ok(Self { client: AdminClient::with_origin(connection, connect::origin()) })
+        let server_uid = connection.server_uid();
+        let client = AdminClient::with_origin(connection, connect::origin());
+        Ok(Self { server_uid, client })
+    }
+
+    /// The server's uid.
+    #[must_use]
+    pub fn server_uid(&self) -> u32 {
+        self.server_uid
     }
 
     /// Stores a secret. Takes the connection, whose buffers then have held it.

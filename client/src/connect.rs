@@ -34,8 +34,16 @@ pub(crate) struct Connection {
 /// Opens a connection to a server that is trusted.
 ///
 /// Connecting itself blocks the thread: at once where there is a server, and
-/// at most [`CONNECT_TIMEOUT_S`] where its backlog is full.
+/// at most [`CONNECT_TIMEOUT_S`] where its backlog is full. Tries once more
+/// where the server hangs up at once: see [`crate::Agent`]'s calls.
 pub(crate) async fn open(at: &Socket, trust: &Trust) -> Result<Connection, Error> {
+    match open_once(at, trust).await {
+        Err(Error::Broken(_)) => open_once(at, trust).await,
+        answer => answer,
+    }
+}
+
+async fn open_once(at: &Socket, trust: &Trust) -> Result<Connection, Error> {
     let unreachable = |source| Error::Unreachable { socket: at.clone(), source };
     trust.check_directory(&at.path)?;
     let stream = dial(at).map_err(unreachable)?;

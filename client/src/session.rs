@@ -27,26 +27,34 @@ pub(crate) async fn agent() -> Result<Agent, Error> {
 
 /// A connection to the admin socket.
 pub(crate) async fn admin() -> Result<Admin, Error> {
-    Admin::connect().await
+    let admin = Admin::connect().await?;
+    connected(admin.server_uid());
+    Ok(admin)
 }
 
 /// The agent service on the admin socket, where everybody's leases are seen.
 pub(crate) async fn agent_of_operators() -> Result<Agent, Error> {
-    Agent::connect_to(jsi_client::admin_socket(), jsi_client::Trust::host()).await
+    let agent = Agent::connect_to(jsi_client::admin_socket(), jsi_client::Trust::host()).await?;
+    connected(agent.server_uid());
+    Ok(agent)
 }
 
 /// Keeps others of the same uid out of this process, where the agent can still
 /// look in: a user agent reads /proc with this uid and no more, so a process
 /// that hides itself would be refused.
 fn connected(server_uid: u32) {
-    // SO_PEERCRED has shown the group of a setgid `jsi` by now. Nothing that
-    // is started later may have it.
+    drop_group();
+    if server_uid != geteuid().as_raw() {
+        hide();
+    }
+}
+
+/// Gives up the group of a setgid `jsi`. SO_PEERCRED has shown it once there is
+/// a connection, and nothing that is started later may have it.
+pub(crate) fn drop_group() {
     let real = getgid();
     if getegid() != real {
         let _ = setresgid(real, real, real); // the real group is always allowed
-    }
-    if server_uid != geteuid().as_raw() {
-        hide();
     }
 }
 

@@ -333,3 +333,22 @@ fn without_a_subcommand_help_is_given() {
     assert!(text(&out.stdout).contains("whoami"));
     assert!(text(&fake.run(&["exec", "--help"]).stdout).contains("--fd"));
 }
+
+#[test]
+fn a_first_connection_that_is_refused_is_tried_once_more() {
+    let fake = Fake::start();
+    let path = fake.dir.path().join("door.sock");
+    let door = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let inner = fake.socket();
+    std::thread::spawn(move || {
+        drop(door.accept().unwrap()); // as an agent does whose listener had no SO_PASSCRED yet
+        let (outside, _) = door.accept().unwrap();
+        let inside = std::os::unix::net::UnixStream::connect(inner).unwrap();
+        let (mut from, mut to) = (outside.try_clone().unwrap(), inside.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let (mut from, mut to) = (inside, outside);
+        let _ = std::io::copy(&mut from, &mut to);
+    });
+    let out = fake.jsi(&["get", "db/orders#user"]).env("JSI_AUTH_SOCK", &path).output().unwrap();
+    assert_eq!(text(&out.stdout), "orders\n", "{}", text(&out.stderr));
+}
