@@ -3,8 +3,9 @@
 
 use crate::config::{self, Config};
 use crate::policy::{BUILTIN, LoadError, Policies};
-use clap::Args;
+use clap::Parser;
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use std::process::ExitCode;
 /// Checks configuration and policies, with the loaders that the agent uses.
 ///
 /// Exit code 0: valid, perhaps with warnings. 1: the agent would refuse it.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Parser)]
+#[command(name = "jsi-agent check", version)]
 pub(super) struct CheckArgs {
     /// The configuration file; left out, the one that the agent would take.
     #[arg(long, value_name = "FILE")]
@@ -24,6 +26,23 @@ pub(super) struct CheckArgs {
     /// Also prints where things lie, each policy, and the built-in policies.
     #[arg(short, long)]
     pub(super) verbose: bool,
+}
+
+/// `jsi-agent check` as a whole.
+pub(super) fn main(words: &[OsString]) -> ExitCode {
+    let name = OsString::from("jsi-agent check");
+    let args = match CheckArgs::try_parse_from(std::iter::once(&name).chain(words)) {
+        Ok(args) => args,
+        Err(error) => {
+            // Help goes to stdout, errors to stderr; neither can be helped if it fails.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    run(&args).unwrap_or_else(|error| {
+        eprintln!("jsi-agent check: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Checks and prints: findings to stderr, with `-v` what was found to stdout.
