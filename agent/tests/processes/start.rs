@@ -1,127 +1,14 @@
-//! Real processes: how the agent's three start, what they give up, what
-//! COMMAND feels of it (nothing), and that they end together.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+//! How agents start, and what the started processes are.
 
+use crate::home::*;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::fs;
-use std::io::Read;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-const AGENT: &str = env!("CARGO_BIN_EXE_jsi-agent");
-const ROLES: [&str; 3] = ["jsi-agent", "jsi-attestor", "jsi-launcher"];
-
-/// A home of its own, whose path marks every process that belongs to it.
-struct Home(TempDir);
-
-impl Home {
-    fn new() -> Self {
-        let home = Self(tempfile::Builder::new().prefix("jsi-proc-").tempdir().unwrap());
-        fs::create_dir(home.path().join("run")).unwrap();
-        home
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.path().join("agent.sock")
-    }
-
-    fn agent(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(AGENT);
-        command.env("HOME", self.path()).env("XDG_RUNTIME_DIR", self.path().join("run"));
-        command.env("SHELL", "/bin/sh").env_remove("JSI_AGENT_PID").env_remove("JSI_AUTH_SOCK");
-        command.arg("-a").arg(self.socket()).args(arguments);
-        command
-    }
-
-    /// Live processes whose command line names this home, zombies excluded.
-    fn processes(&self) -> Vec<i32> {
-        let mark = self.path().to_str().unwrap();
-        let pids = fs::read_dir("/proc")
-            .unwrap()
-            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
-        pids.filter(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(mark)
-        })
-        .collect()
-    }
-
-    /// The process of that role.
-    fn role(&self, name: &str) -> i32 {
-        let mut found = self.processes();
-        found.retain(|pid| comm(*pid) == name && argument(*pid).starts_with('@'));
-        assert_eq!(found.len(), 1, "{name}: {found:?}");
-        found[0]
-    }
-
-    /// None of its processes is left, and none as a zombie of ours. Prints how long that took.
-    fn assert_empty(&self, what: &str) {
-        let begin = Instant::now();
-        while !self.processes().is_empty() {
-            let left: Vec<_> =
-                self.processes().iter().map(|p| (*p, comm(*p), argument(*p))).collect();
-            assert!(begin.elapsed() < Duration::from_secs(10), "{what}: left behind: {left:?}");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        println!("{what}: all gone after {:?}", begin.elapsed());
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        for pid in self.processes() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
-}
-
-fn comm(pid: i32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
-}
-
-fn argument(pid: i32) -> String {
-    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split('\0').nth(1).unwrap_or_default().to_owned()
-}
-
-fn status(pid: i32, key: &str) -> String {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}:"))).unwrap();
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn text(output: &Output) -> (String, String) {
-    let own = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (own(&output.stdout), own(&output.stderr))
-}
-
-fn started(home: &Home, arguments: &[&str]) -> String {
-    let output = home.agent(arguments).output().unwrap();
-    let (stdout, stderr) = text(&output);
-    assert!(output.status.success(), "{stderr}");
-    assert_eq!(stderr, "");
-    stdout
-}
-
-fn wait_for(mut child: Child) -> std::process::ExitStatus {
-    let begin = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(10), "does not end");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
 
 #[test]
 fn a_background_agent_prints_shell_lines_and_k_ends_it() {
@@ -288,89 +175,6 @@ fn a_command_leads_its_own_process_group_and_has_no_child_that_it_did_not_start(
 }
 
 #[test]
-fn a_command_that_cannot_be_executed_leaves_no_agent() {
-    let home = Home::new();
-    let output =
-        home.agent(&["jsi-no-such-command"]).env("PATH", "/usr/bin:/bin").output().unwrap();
-    assert_eq!(output.status.code(), Some(127));
-    assert!(text(&output).1.contains("jsi-no-such-command"), "{:?}", text(&output));
-    let output = home.agent(&["/etc/passwd"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(126));
-    home.assert_empty("no COMMAND");
-}
-
-#[test]
-fn the_death_of_one_ends_all() {
-    for name in ROLES {
-        for signal in [Signal::SIGKILL, Signal::SIGABRT] {
-            let home = Home::new();
-            started(&home, &[]);
-            kill(Pid::from_raw(home.role(name)), signal).unwrap();
-            home.assert_empty(&format!("{name} {signal}"));
-        }
-    }
-}
-
-#[test]
-fn a_kill_at_any_moment_of_the_start_leaves_nothing() {
-    // Each round kills one process of the start a little later than the last.
-    for round in 0..120_u64 {
-        let home = Home::new();
-        let arguments: &[&str] = if round % 2 == 0 { &[] } else { &["sleep", "0"] };
-        let mut child =
-            home.agent(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(round * 250));
-        let mut pids = home.processes();
-        pids.sort_unstable();
-        let starter = child.id().cast_signed();
-        pids.retain(|pid| *pid != starter);
-        let victim = pids.get(usize::try_from(round / 2).unwrap() % pids.len().max(1)).copied();
-        if let Some(victim) = victim {
-            let _ = kill(Pid::from_raw(victim), Signal::SIGKILL);
-        }
-        let mut out = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-        wait_for(child);
-        if victim.is_none() && arguments.is_empty() {
-            for pid in home.processes() {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            }
-        }
-        home.assert_empty(&format!("round {round}"));
-    }
-}
-
-#[test]
-fn a_start_that_is_interrupted_leaves_no_agent() {
-    for round in 0..40_u64 {
-        let home = Home::new();
-        let mut child = home
-            .agent(&["sleep", "60"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_micros(round * 700));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        home.assert_empty(&format!("starter killed, round {round}"));
-    }
-}
-
-#[test]
-fn an_agent_that_cannot_begin_says_so_and_is_not_announced() {
-    let home = Home::new();
-    fs::write(home.path().join(".local"), "in the way").unwrap();
-    for arguments in [&[][..], &["-D"], &["true"]] {
-        let output = home.agent(arguments).output().unwrap();
-        let (stdout, stderr) = text(&output);
-        assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{arguments:?}");
-        assert!(stderr.starts_with("jsi-agent: cannot make the directory"), "{stderr}");
-        home.assert_empty("failed start");
-    }
-}
-
-#[test]
 fn without_a_runtime_directory_the_socket_lies_in_a_private_one_that_goes_with_the_agent() {
     let home = Home::new();
     let mut command = Command::new(AGENT);
@@ -385,47 +189,6 @@ fn without_a_runtime_directory_the_socket_lies_in_a_private_one_that_goes_with_t
     kill(Pid::from_raw(home.role("jsi-agent")), Signal::SIGTERM).unwrap();
     home.assert_empty("SIGTERM");
     assert!(!dir.exists());
-}
-
-#[test]
-fn k_does_not_end_what_is_no_agent() {
-    let mut sleep = Command::new("sleep").arg("60").spawn().unwrap();
-    let mut named = Command::new("sleep");
-    let mut named = named.arg0("jsi-agent").arg("60").spawn().unwrap();
-    for pid in [
-        sleep.id().to_string(),
-        named.id().to_string(),
-        "1".into(),
-        "-1".into(),
-        "x".into(),
-        "0".into(),
-    ] {
-        let output = Command::new(AGENT).arg("-k").env("JSI_AGENT_PID", &pid).output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{pid}");
-        assert_eq!(text(&output).0, "");
-    }
-    assert!(sleep.try_wait().unwrap().is_none() && named.try_wait().unwrap().is_none());
-    for mut child in [sleep, named] {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-}
-
-#[test]
-fn a_foreground_agent_keeps_its_pid_and_outlives_no_group_signal_in_parts() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let home = Home::new();
-        let mut child =
-            home.agent(&["-D"]).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = [0; 14];
-        child.stdout.as_mut().unwrap().read_exact(&mut lines).unwrap();
-        assert_eq!(&lines, b"JSI_AUTH_SOCK=");
-        let pid = child.id().cast_signed();
-        assert_eq!(home.role("jsi-agent"), pid);
-        killpg(Pid::from_raw(pid), signal).unwrap();
-        assert_eq!(wait_for(child).code(), Some(0), "{signal}");
-        home.assert_empty("foreground");
-    }
 }
 
 #[test]
