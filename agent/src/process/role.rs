@@ -129,7 +129,10 @@ fn be_broker(
     what: Start,
 ) -> ExitCode {
     let private_dir = broker.private_dir.clone().map(places::PrivateDir::inherited);
+    let companions = [broker.attestor.pid, broker.launcher.pid].map(Pid::from_raw);
     let result = serve(config, settings, broker, ready.clone(), what);
+    // Their links are closed by now, so they end; those that do not are killed with us.
+    settled::reap(&companions);
     if let Some(dir) = private_dir {
         dir.remove();
     }

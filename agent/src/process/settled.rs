@@ -4,8 +4,11 @@
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 const WORD: &[u8] = b"settled";
 
@@ -37,4 +40,17 @@ pub(super) fn wait(link: &OwnedFd, name: &str) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!("the {name} ended before the agent was ready")))
+}
+
+/// Waits a little for companions whose links are closed, so that no zombie of
+/// theirs is left to whoever inherits the broker's children.
+pub(super) fn reap(companions: &[Pid]) {
+    let begin = Instant::now();
+    for pid in companions {
+        while begin.elapsed() < Duration::from_secs(1)
+            && matches!(waitpid(*pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
