@@ -1,7 +1,7 @@
 //! A mount namespace for each test, so that `/etc/jsi` can be written and
 //! nothing of it is left.
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use std::cell::Cell;
 use std::path::Path;
@@ -44,5 +44,7 @@ fn overlay_etc(scratch: &Path) {
     let options = format!("lowerdir=/etc,upperdir={at}/up,workdir={at}/work");
     // Where the kernel has no overlayfs, an empty /etc/jsi stays behind.
     let _ = mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(&*options));
+    // The overlay keeps its layers; the world can be removed again.
+    umount2(&upper, MntFlags::MNT_DETACH).expect("detach the layers");
     std::fs::create_dir_all("/etc/jsi").expect("make /etc/jsi");
 }

@@ -195,6 +195,13 @@ impl World {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        // A test may have mounted a small file system there.
+        let _ = nix::mount::umount2(&self.log_dir(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
 fn dir_of(world: &World) -> &Path {
     world.dir.path()
 }
