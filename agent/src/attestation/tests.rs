@@ -71,6 +71,7 @@ fn started(pid: u32) -> bool {
 fn config() -> Config {
     let none = PathBuf::from("/nonexistent");
     Config {
+        dedicated_uid: false,
         mode: Mode::Host,
         source: None,
         run_as: None,
