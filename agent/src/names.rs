@@ -65,7 +65,10 @@ fn fault(name: &str) -> Option<&'static str> {
         if !(first.is_ascii_lowercase() || first.is_ascii_digit()) {
             return Some("each part begins with a lower-case letter or a digit");
         }
-        if !part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b)) {
+        if !part
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
+        {
             return Some("only lower-case letters, digits, '-', '_', '.' and '/' are allowed");
         }
     }
@@ -170,7 +173,8 @@ mod tests {
         for good in ["db/orders", "a", "0/b-c_d.e", "x/y/z"] {
             assert!(CredentialName::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "/a", "a/", "a//b", "A", "a b", "../x", "a/.b", "a/-b", "ä", "a\n", "a#b"] {
+        for bad in ["", "/a", "a/", "a//b", "A", "a b", "../x", "a/.b", "a/-b", "ä", "a\n", "a#b"]
+        {
             assert!(CredentialName::new(bad).is_err(), "{bad:?}");
         }
         assert!(CredentialName::new(&"a".repeat(129)).is_err());

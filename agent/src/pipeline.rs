@@ -26,7 +26,8 @@ use crate::log::{EndReason, Event, Log};
 use crate::memory::{Secret, random_array};
 use crate::names::{CredentialName, LeaseId, RequestId};
 use crate::policy::{
-    Action, BindingKind, CredentialFacts, Decision, Delivery, Permit, Policies, Question, RequesterKey, Target,
+    Action, BindingKind, CredentialFacts, Decision, Delivery, Permit, Policies, Question,
+    RequesterKey, Target,
 };
 use crate::store::Store;
 use decisions::Decisions;
@@ -377,7 +378,8 @@ fn known_scope(entry: &Entry, scope: &BTreeMap<String, String>) -> Result<(), Fa
         [] => "its issuer takes none".to_owned(),
         known => format!("its issuer takes {}", known.join(", ")),
     };
-    let message = format!("scope: {key:?} is not known to the issuer {}; {takes}", entry.facts.issuer);
+    let message =
+        format!("scope: {key:?} is not known to the issuer {}; {takes}", entry.facts.issuer);
     Err(Failure::new(Reason::UnknownScope, message).with("field", "scope"))
 }
 

@@ -23,8 +23,10 @@ impl Step {
     /// The process with that pid now, between two looks at its pidfd.
     pub(super) fn at(pid: u32) -> Result<Self, String> {
         let pidfd = pidfd::open(pid).map_err(|e| format!("process {pid}: {e}"))?;
-        let text = std::fs::read(format!("/proc/{pid}/stat")).map_err(|e| format!("/proc/{pid}/stat: {e}"))?;
-        let stat = Stat::parse(&text).ok_or_else(|| format!("/proc/{pid}/stat could not be parsed"))?;
+        let text = std::fs::read(format!("/proc/{pid}/stat"))
+            .map_err(|e| format!("/proc/{pid}/stat: {e}"))?;
+        let stat =
+            Stat::parse(&text).ok_or_else(|| format!("/proc/{pid}/stat could not be parsed"))?;
         alive(&pidfd)?;
         Ok(Self { pid, pidfd, stat })
     }
@@ -56,8 +58,11 @@ fn current_parent(pid: u32, pidfd: &OwnedFd) -> Result<u32, String> {
     let now = match pidfd::info(pidfd) {
         Ok(info) => info.parent,
         Err(_) => {
-            let text = std::fs::read(format!("/proc/{pid}/stat")).map_err(|e| format!("/proc/{pid}/stat: {e}"))?;
-            Stat::parse(&text).ok_or_else(|| format!("/proc/{pid}/stat could not be parsed"))?.parent
+            let text = std::fs::read(format!("/proc/{pid}/stat"))
+                .map_err(|e| format!("/proc/{pid}/stat: {e}"))?;
+            Stat::parse(&text)
+                .ok_or_else(|| format!("/proc/{pid}/stat could not be parsed"))?
+                .parent
         }
     };
     alive(pidfd)?;
@@ -69,7 +74,12 @@ fn current_parent(pid: u32, pidfd: &OwnedFd) -> Result<u32, String> {
 /// An attacker chooses its ancestors: an orphan is adopted by pid 1 or the user
 /// manager, a set-user-ID program lends another uid, and a process can be put
 /// above one that is older.
-pub(super) fn refused(found: &ProcessFacts, comm: &str, status: &Status, caller: &ProcessFacts) -> Option<String> {
+pub(super) fn refused(
+    found: &ProcessFacts,
+    comm: &str,
+    status: &Status,
+    caller: &ProcessFacts,
+) -> Option<String> {
     let who = format!("process {} ({comm:?})", found.pid);
     if found.pid == 1 || status.is_init() {
         return Some(format!("{who} is pid 1 of its namespace, which adopts every orphan"));
@@ -122,7 +132,9 @@ mod tests {
     #[test]
     fn an_ancestor_that_an_attacker_can_choose_is_no_requester() {
         let caller = facts(50, 40, 500);
-        let ask = |found: ProcessFacts, comm: &str, status: Status| refused(&found, comm, &status, &caller);
+        let ask = |found: ProcessFacts, comm: &str, status: Status| {
+            refused(&found, comm, &status, &caller)
+        };
         assert_eq!(ask(facts(40, 30, 400), "bash", status(1000, &[40])), None);
         assert_eq!(ask(facts(40, 30, 500), "bash", status(1000, &[40])), None, "the same tick");
         for (why, found, comm, status) in [

@@ -33,7 +33,12 @@ pub fn run(link: OwnedFd, config: Config) -> io::Result<()> {
         Mode::Host => Vec::new(),
         Mode::User => vec!["the agent runs with its user's own uid".to_owned()],
     };
-    run_with(link, &config, advisory, Box::new(|| Err("this attestor was started without a way to reload".into())))
+    run_with(
+        link,
+        &config,
+        advisory,
+        Box::new(|| Err("this attestor was started without a way to reload".into())),
+    )
 }
 
 /// As [`run`], with the reasons why the agent is advisory (none: it is not)
@@ -41,13 +46,20 @@ pub fn run(link: OwnedFd, config: Config) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_with(link: OwnedFd, config: &Config, advisory: Vec<String>, reload: Reload) -> io::Result<()> {
+pub fn run_with(
+    link: OwnedFd,
+    config: &Config,
+    advisory: Vec<String>,
+    reload: Reload,
+) -> io::Result<()> {
     let server = Arc::new(Server::new(config, advisory)?);
     let attestor = Arc::new(Attestor { link: SeqPacket::new(link), server, reload });
     let mut others = Vec::new();
     for _ in 1..THREADS {
         let attestor = Arc::clone(&attestor);
-        others.push(std::thread::Builder::new().name("attest".into()).spawn(move || attestor.serve())?);
+        others.push(
+            std::thread::Builder::new().name("attest".into()).spawn(move || attestor.serve())?,
+        );
     }
     let ended = attestor.serve();
     attestor.server.pool.close();
@@ -80,8 +92,9 @@ enum What {
 impl Attestor {
     fn serve(self: &Arc<Self>) -> io::Result<()> {
         while let Some((bytes, fds)) = self.link.recv()? {
-            let request: Request = postcard::from_bytes(&bytes)
-                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("a message of the broker: {e}")))?;
+            let request: Request = postcard::from_bytes(&bytes).map_err(|e| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("a message of the broker: {e}"))
+            })?;
             self.take(request, fds)?;
         }
         Ok(())
@@ -90,24 +103,35 @@ impl Attestor {
     fn take(self: &Arc<Self>, request: Request, fds: Vec<OwnedFd>) -> io::Result<()> {
         let id = request.id;
         match request.op {
-            Op::Open { pid, uid, gid } => self.reply(id, Body::Opened(self.open(pid, uid, gid, fds)), None),
+            Op::Open { pid, uid, gid } => {
+                self.reply(id, Body::Opened(self.open(pid, uid, gid, fds)), None)
+            }
             Op::Forget { image } => {
                 self.server.images.forget(image);
                 Ok(())
             }
-            Op::Attest { image, serial, requester } => {
-                self.proceed(Pending { id, what: What::Attest { image, serial, requester }, learned: Vec::new() })
+            Op::Attest { image, serial, requester } => self.proceed(Pending {
+                id,
+                what: What::Attest { image, serial, requester },
+                learned: Vec::new(),
+            }),
+            Op::Resolve { image, anchor } => self.proceed(Pending {
+                id,
+                what: What::Resolve { image, anchor },
+                learned: Vec::new(),
+            }),
+            Op::Recheck { caller, requester } => {
+                self.reply(id, Body::Rechecked(self.recheck(caller, requester)), None)
             }
-            Op::Resolve { image, anchor } => {
-                self.proceed(Pending { id, what: What::Resolve { image, anchor }, learned: Vec::new() })
-            }
-            Op::Recheck { caller, requester } => self.reply(id, Body::Rechecked(self.recheck(caller, requester)), None),
             Op::Find { identity } => match binding::find(&identity) {
-                Some((found, pidfd)) => self.reply(id, Body::Found(Some(found)), Some(pidfd.as_fd())),
+                Some((found, pidfd)) => {
+                    self.reply(id, Body::Found(Some(found)), Some(pidfd.as_fd()))
+                }
                 None => self.reply(id, Body::Found(None), None),
             },
             Op::Reload => {
-                let done = (self.reload)().map(|(config, advisory)| self.server.reload(&config, advisory));
+                let done =
+                    (self.reload)().map(|(config, advisory)| self.server.reload(&config, advisory));
                 self.reply(id, Body::Reloaded(done), None)
             }
             Op::Ping => self.reply(id, Body::Pong, None),
@@ -115,7 +139,10 @@ impl Attestor {
     }
 
     fn open(&self, pid: u32, uid: u32, gid: u32, fds: Vec<OwnedFd>) -> Result<u64, Refused> {
-        let peer = fds.into_iter().next().ok_or_else(|| Refused::Unverified("the peer has no pidfd".into()))?;
+        let peer = fds
+            .into_iter()
+            .next()
+            .ok_or_else(|| Refused::Unverified("the peer has no pidfd".into()))?;
         // EINVAL and ESRCH here: reaped, on kernels that say so by an error.
         let named = pidfd::pid(&peer).map_err(|_| Refused::Gone)?;
         if alive(&peer).is_err() {
@@ -123,13 +150,16 @@ impl Attestor {
         }
         let named = named.filter(|_| pid != 0).ok_or(Refused::NoPid)?;
         if named != pid {
-            return Err(Refused::Unverified(format!("the peer's pidfd names process {named}, its credentials {pid}")));
+            return Err(Refused::Unverified(format!(
+                "the peer's pidfd names process {named}, its credentials {pid}"
+            )));
         }
         let group_client = self.group_client(&peer, gid);
         let own = peer.try_clone().map_err(limit)?;
-        let held = self.server.images.hold(pid, uid, group_client, None, || Ok(own)).map_err(|why| {
-            if alive(&peer).is_err() { Refused::Gone } else { Refused::Unverified(why) }
-        })?;
+        let held =
+            self.server.images.hold(pid, uid, group_client, None, || Ok(own)).map_err(|why| {
+                if alive(&peer).is_err() { Refused::Gone } else { Refused::Unverified(why) }
+            })?;
         if alive(&peer).is_err() {
             return Err(Refused::Gone);
         }
@@ -141,12 +171,15 @@ impl Attestor {
     /// (so that it comes from a set-group-ID file), and is not dumpable.
     fn group_client(&self, peer: &OwnedFd, gid: u32) -> bool {
         self.server.rules().clients.group == Some(gid)
-            && pidfd::info(peer).is_ok_and(|info| info.dumpable == Some(false) && info.gids[0] != gid)
+            && pidfd::info(peer)
+                .is_ok_and(|info| info.dumpable == Some(false) && info.gids[0] != gid)
     }
 
     fn recheck(&self, caller: u64, requester: u64) -> Result<(), AttestError> {
         let images = &self.server.images;
-        let held = images.by_id(caller).ok_or_else(|| AttestError::Caller("its connection has closed".into()))?;
+        let held = images
+            .by_id(caller)
+            .ok_or_else(|| AttestError::Caller("its connection has closed".into()))?;
         held.check().and_then(|_| held.status()).map_err(AttestError::Caller)?;
         if requester != caller {
             let gone = || AttestError::Requester("it is no longer known".into());

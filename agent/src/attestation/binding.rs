@@ -27,17 +27,25 @@ pub(super) fn resolve(
         Anchor::Requester => skip_forks(of_held(requester.map_or(held, |found| found))?),
         Anchor::Parent => {
             let above = parent(held.pid, &held.pidfd, stat.parent).map_err(caller)?;
-            let above = above.ok_or_else(|| caller("its parent lies outside the agent's pid namespace".into()))?;
+            let above = above.ok_or_else(|| {
+                caller("its parent lies outside the agent's pid namespace".into())
+            })?;
             if above.pid == 1 {
-                return Err(caller("its parent has ended: a lease bound to pid 1 would never end".into()));
+                return Err(caller(
+                    "its parent has ended: a lease bound to pid 1 would never end".into(),
+                ));
             }
             skip_forks(above)
         }
         Anchor::Session => {
             // A pid is not given anew while it names a session (pid_namespaces(7)).
-            let leader = Step::at(stat.session).map_err(|e| caller(format!("the leader of its session: {e}")))?;
+            let leader = Step::at(stat.session)
+                .map_err(|e| caller(format!("the leader of its session: {e}")))?;
             if leader.stat.session != leader.pid || leader.pid <= 1 {
-                return Err(caller(format!("the leader of its session {} has ended", stat.session)));
+                return Err(caller(format!(
+                    "the leader of its session {} has ended",
+                    stat.session
+                )));
             }
             leader
         }
@@ -45,14 +53,19 @@ pub(super) fn resolve(
             let step = Step::at(pid).map_err(caller)?;
             let uid = uid_of(&step).map_err(caller)?;
             if uid != held.uid {
-                return Err(caller(format!("process {pid} runs as uid {uid}, not as the caller's {}", held.uid)));
+                return Err(caller(format!(
+                    "process {pid} runs as uid {uid}, not as the caller's {}",
+                    held.uid
+                )));
             }
             step
         }
     };
     held.check().map_err(caller)?;
     let identity = identity(&step);
-    alive(&step.pidfd).map_err(|why| caller(format!("process {}, to which the lease was to be bound: {why}", step.pid)))?;
+    alive(&step.pidfd).map_err(|why| {
+        caller(format!("process {}, to which the lease was to be bound: {why}", step.pid))
+    })?;
     Ok((identity, step.pidfd))
 }
 
@@ -77,7 +90,10 @@ pub(super) fn find(wanted: &ProcessIdentity) -> Option<(ProcessIdentity, OwnedFd
 
 fn of_held(held: &Held) -> Result<Step, AttestError> {
     let stat = held.check().map_err(AttestError::Caller)?;
-    let pidfd = held.pidfd.try_clone().map_err(|e| AttestError::Limit(format!("no descriptor is left: {e}")))?;
+    let pidfd = held
+        .pidfd
+        .try_clone()
+        .map_err(|e| AttestError::Limit(format!("no descriptor is left: {e}")))?;
     Ok(Step { pid: held.pid, pidfd, stat })
 }
 
@@ -118,7 +134,8 @@ fn file_of(step: &Step) -> Option<(u64, u64)> {
 
 /// The uid on which real, effective and saved agree.
 fn uid_of(step: &Step) -> Result<u32, String> {
-    let status = super::process::Status::read(step.pid).map_err(|e| format!("process {}: {e}", step.pid))?;
+    let status =
+        super::process::Status::read(step.pid).map_err(|e| format!("process {}: {e}", step.pid))?;
     alive(&step.pidfd)?;
     status.uid().ok_or_else(|| format!("the uids of process {} do not agree", step.pid))
 }
@@ -127,7 +144,9 @@ fn identity(step: &Step) -> ProcessIdentity {
     ProcessIdentity {
         pid: step.pid,
         start_time: step.stat.generation.start_time,
-        pidfs_handle: pidfd::handle(&step.pidfd).ok().map(|handle| data_encoding::HEXLOWER.encode(&handle)),
+        pidfs_handle: pidfd::handle(&step.pidfd)
+            .ok()
+            .map(|handle| data_encoding::HEXLOWER.encode(&handle)),
         exe: link_text(step.pid),
     }
 }
@@ -143,11 +162,19 @@ mod tests {
         let named = identity(&step);
         let (again, _) = find(&named).unwrap();
         assert_eq!(again, named);
-        assert!(find(&ProcessIdentity { start_time: named.start_time + 1, ..named.clone() }).is_none());
+        assert!(
+            find(&ProcessIdentity { start_time: named.start_time + 1, ..named.clone() }).is_none()
+        );
         if named.pidfs_handle.is_some() {
             let other = identity(&Step::at(std::process::id()).unwrap());
-            assert!(find(&ProcessIdentity { pidfs_handle: other.pidfs_handle, ..named.clone() }).is_none());
-            assert!(find(&ProcessIdentity { pidfs_handle: Some("00".into()), ..named.clone() }).is_none());
+            assert!(
+                find(&ProcessIdentity { pidfs_handle: other.pidfs_handle, ..named.clone() })
+                    .is_none()
+            );
+            assert!(
+                find(&ProcessIdentity { pidfs_handle: Some("00".into()), ..named.clone() })
+                    .is_none()
+            );
         }
         child.kill().unwrap();
         child.wait().unwrap();

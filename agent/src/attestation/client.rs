@@ -63,11 +63,13 @@ impl Attestor {
     /// When the socket cannot be registered with the runtime.
     pub fn connect(link: OwnedFd) -> io::Result<Self> {
         let link = Arc::new(AsyncSeqPacket::new(link)?);
-        let shared = Arc::new(Shared { pending: Mutex::new(Some(HashMap::new())), ..Shared::default() });
+        let shared =
+            Arc::new(Shared { pending: Mutex::new(Some(HashMap::new())), ..Shared::default() });
         let (tell, broken) = watch::channel(false);
         let (forget, forgotten) = mpsc::unbounded_channel();
         let tasks = [
-            tokio::spawn(read(Arc::clone(&link), Arc::clone(&shared), forget.clone(), tell)).abort_handle(),
+            tokio::spawn(read(Arc::clone(&link), Arc::clone(&shared), forget.clone(), tell))
+                .abort_handle(),
             tokio::spawn(forget_all(Arc::clone(&link), forgotten)).abort_handle(),
         ];
         Ok(Self(Arc::new(Inner { link, next: AtomicU64::new(1), shared, broken, forget, tasks })))
@@ -88,7 +90,9 @@ impl Attestor {
             )
         };
         let op = Op::Attest { image: caller.0, serial, requester };
-        let (Body::Attested(answer), pidfd) = self.ask(op, &[]).await? else { return Err(AttestError::NoAttestor) };
+        let (Body::Attested(answer), pidfd) = self.ask(op, &[]).await? else {
+            return Err(AttestError::NoAttestor);
+        };
         let answer = answer?;
         let requester = ImageId(answer.requester);
         let mut images = self.images();
@@ -140,9 +144,15 @@ impl Attestor {
     ///
     /// # Errors
     /// When there is none, or it has another uid ([`Anchor::Pid`]).
-    pub async fn resolve(&self, caller: ImageId, anchor: Anchor) -> Result<BoundProcess, AttestError> {
+    pub async fn resolve(
+        &self,
+        caller: ImageId,
+        anchor: Anchor,
+    ) -> Result<BoundProcess, AttestError> {
         match self.ask(Op::Resolve { image: caller.0, anchor }, &[]).await? {
-            (Body::Resolved(Ok(identity)), Some(pidfd)) => Ok(BoundProcess { pidfd: Arc::new(pidfd), identity }),
+            (Body::Resolved(Ok(identity)), Some(pidfd)) => {
+                Ok(BoundProcess { pidfd: Arc::new(pidfd), identity })
+            }
             (Body::Resolved(Err(error)), _) => Err(error),
             _ => Err(AttestError::NoAttestor),
         }
@@ -184,9 +194,14 @@ impl Attestor {
         let _ = self.0.broken.clone().wait_for(|broken| *broken).await;
     }
 
-    async fn ask(&self, op: Op, fds: &[BorrowedFd<'_>]) -> Result<(Body, Option<OwnedFd>), AttestError> {
+    async fn ask(
+        &self,
+        op: Op,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(Body, Option<OwnedFd>), AttestError> {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let bytes = postcard::to_stdvec(&Request { id, op }).map_err(|_| AttestError::NoAttestor)?;
+        let bytes =
+            postcard::to_stdvec(&Request { id, op }).map_err(|_| AttestError::NoAttestor)?;
         let (answer, wait) = oneshot::channel();
         match &mut *lock(&self.0.shared.pending) {
             Some(pending) => pending.insert(id, answer),
@@ -200,7 +215,9 @@ impl Attestor {
         match tokio::time::timeout(ANSWER_TIMEOUT, wait).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(AttestError::NoAttestor),
-            Err(_) => Err(AttestError::Limit(format!("the attestor took longer than {ANSWER_TIMEOUT:?}"))),
+            Err(_) => {
+                Err(AttestError::Limit(format!("the attestor took longer than {ANSWER_TIMEOUT:?}")))
+            }
         }
     }
 
@@ -230,7 +247,9 @@ impl Witness for Attestor {
             let image = ImageId(opened.map_err(|refused| match refused {
                 Refused::NoPid => Refusal::NoPid,
                 Refused::Gone => Refusal::Gone,
-                Refused::Unverified(why) => Refusal::Unverified(format!("the peer could not be verified: {why}")),
+                Refused::Unverified(why) => {
+                    Refusal::Unverified(format!("the peer could not be verified: {why}"))
+                }
                 Refused::Limit(why) => Refusal::Limit(why),
             })?);
             self.images().entry(image).or_default().connections += 1;
@@ -263,7 +282,9 @@ async fn read(
         let Ok(reply) = postcard::from_bytes::<Reply>(&bytes) else { break };
         let waiting = lock(&shared.pending).as_mut().and_then(|pending| pending.remove(&reply.id));
         let orphan = match waiting {
-            Some(waiting) => waiting.send((reply.body, fds.into_iter().next())).err().map(|(body, _)| body),
+            Some(waiting) => {
+                waiting.send((reply.body, fds.into_iter().next())).err().map(|(body, _)| body)
+            }
             None => Some(reply.body),
         };
         // Nobody waits any more: an image that was opened for nobody is let go.
@@ -279,7 +300,9 @@ async fn read(
 
 async fn forget_all(link: Arc<AsyncSeqPacket>, mut images: mpsc::UnboundedReceiver<u64>) {
     while let Some(image) = images.recv().await {
-        let Ok(bytes) = postcard::to_stdvec(&Request { id: 0, op: Op::Forget { image } }) else { return };
+        let Ok(bytes) = postcard::to_stdvec(&Request { id: 0, op: Op::Forget { image } }) else {
+            return;
+        };
         if link.send(&bytes, &[]).await.is_err() {
             return;
         }

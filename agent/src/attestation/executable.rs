@@ -26,8 +26,8 @@ const CHUNK: usize = 256 * 1024;
 /// File systems whose bytes come from another program or another machine,
 /// which can serve different ones to each reader, or none at all.
 const FOREIGN: [&str; 14] = [
-    "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "coda", "lustre", "beegfs", "orangefs", "pvfs2",
-    "gfs2",
+    "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "afs", "ceph", "coda", "lustre", "beegfs",
+    "orangefs", "pvfs2", "gfs2",
 ];
 /// File systems stacked on others, which may be foreign.
 const STACKED: [&str; 3] = ["overlay", "ecryptfs", "aufs"];
@@ -62,16 +62,22 @@ impl Look {
     /// Opens what the process runs.
     pub(super) fn at(pid: u32) -> Result<Self, NoLook> {
         let path = format!("/proc/{pid}/exe");
-        let failed = |e: io::Error| match e.raw_os_error() {
+        let failed = |e: io::Error| {
+            match e.raw_os_error() {
             Some(libc::ENOENT) if Path::new(&format!("/proc/{pid}")).exists() => NoLook::Absent,
             Some(libc::EACCES | libc::EPERM) => NoLook::Unreadable(
                 "its executable may not be looked at: another uid's, or not dumpable, and this agent may not trace it"
                     .into(),
             ),
             _ => NoLook::Unreadable(format!("{path}: {e}")),
+        }
         };
-        let file: OwnedFd =
-            OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&path).map_err(failed)?.into();
+        let file: OwnedFd = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(&path)
+            .map_err(failed)?
+            .into();
         let link = std::fs::read_link(&path).map_err(failed)?;
         let stat = image::stat(&file).map_err(failed)?;
         if stat.mode & libc::S_IFMT != libc::S_IFREG {
@@ -100,7 +106,8 @@ impl Look {
 
     /// The path, where the agent sees the same file there.
     fn path_if(&self, seen: &FileStat) -> Option<String> {
-        let same = seen.device == self.stat.device && seen.inode == self.stat.inode && self.stat.links > 0;
+        let same =
+            seen.device == self.stat.device && seen.inode == self.stat.inode && self.stat.links > 0;
         if same { self.link.to_str().map(str::to_owned) } else { None }
     }
 }
@@ -122,7 +129,8 @@ pub(super) struct Digests {
 impl Digests {
     pub(super) fn new(own_user_namespace: NamespaceId) -> Self {
         let memfd = nix::sys::memfd::memfd_create(c"jsi", nix::sys::memfd::MFdFlags::MFD_CLOEXEC);
-        let memfd_device = memfd.ok().and_then(|memfd| image::stat(memfd).ok()).map(|stat| stat.device);
+        let memfd_device =
+            memfd.ok().and_then(|memfd| image::stat(memfd).ok()).map(|stat| stat.device);
         Self { cache: Mutex::default(), own_user_namespace, memfd_device }
     }
 
@@ -137,7 +145,14 @@ impl Digests {
         }
         let path = match image::open_cached(&look.link) {
             Ok(file) => look.path_if(&image::stat(file).ok()?),
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::ENOTDIR)) => None,
+            Err(e)
+                if matches!(
+                    e.raw_os_error(),
+                    Some(libc::ENOENT | libc::EACCES | libc::ENOTDIR)
+                ) =>
+            {
+                None
+            }
             Err(_) => return None,
         };
         Some(look.executable(known, path))
@@ -173,7 +188,8 @@ impl Digests {
             .custom_flags(libc::O_NONBLOCK)
             .open(format!("/proc/self/fd/{}", look.file.as_fd().as_raw_fd()))
             .map_err(failed)?;
-        let known = Known { digest: sha256(&file, limits, &what())?, verity: image::verity_digest(&file) };
+        let known =
+            Known { digest: sha256(&file, limits, &what())?, verity: image::verity_digest(&file) };
         let after = image::stat(&file).map_err(failed)?;
         // Losing a link (an upgrade under way) changes ctime but no byte.
         let unlinked = FileStat { links: after.links, ctime: after.ctime, ..look.stat };
@@ -198,12 +214,17 @@ impl Digests {
         let kind = file_system(look.pid, look.stat.mount)
             .ok_or("the file system of its executable is mounted neither here nor where it runs")?;
         if kind.starts_with("fuse") || FOREIGN.contains(&kind.as_str()) {
-            return Err(format!("its executable lies on a {kind} file system, whose bytes another program or machine serves"));
+            return Err(format!(
+                "its executable lies on a {kind} file system, whose bytes another program or machine serves"
+            ));
         }
         if STACKED.contains(&kind.as_str()) {
-            let owner = owner_of_namespace(look.pid, "mnt").map_err(|e| format!("its mount namespace: {e}"))?;
+            let owner = owner_of_namespace(look.pid, "mnt")
+                .map_err(|e| format!("its mount namespace: {e}"))?;
             if owner != self.own_user_namespace {
-                return Err(format!("its executable lies on {kind} in a mount namespace that another user namespace owns"));
+                return Err(format!(
+                    "its executable lies on {kind} in a mount namespace that another user namespace owns"
+                ));
             }
         }
         Ok(())
@@ -211,7 +232,11 @@ impl Digests {
 }
 
 /// SHA-256 of what is left of `file`.
-pub(super) fn sha256(mut file: &File, limits: HashLimits, what: &dyn std::fmt::Display) -> Result<Digest, String> {
+pub(super) fn sha256(
+    mut file: &File,
+    limits: HashLimits,
+    what: &dyn std::fmt::Display,
+) -> Result<Digest, String> {
     let began = Instant::now();
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     let mut chunk = vec![0; CHUNK];
@@ -225,10 +250,16 @@ pub(super) fn sha256(mut file: &File, limits: HashLimits, what: &dyn std::fmt::D
         };
         total += n as u64;
         if total > limits.bytes {
-            return Err(format!("{what} is larger than limits.hash_bytes = {} allows", limits.bytes));
+            return Err(format!(
+                "{what} is larger than limits.hash_bytes = {} allows",
+                limits.bytes
+            ));
         }
         if began.elapsed() > limits.time {
-            return Err(format!("hashing {what} took longer than limits.hash_timeout = {:?}", limits.time));
+            return Err(format!(
+                "hashing {what} took longer than limits.hash_timeout = {:?}",
+                limits.time
+            ));
         }
         context.update(&chunk[..n]);
     }
@@ -239,7 +270,8 @@ pub(super) fn sha256(mut file: &File, limits: HashLimits, what: &dyn std::fmt::D
 
 fn settled(stat: &FileStat) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let changed = |(secs, nanos): (i64, u32)| Duration::new(u64::try_from(secs).unwrap_or(0), nanos);
+    let changed =
+        |(secs, nanos): (i64, u32)| Duration::new(u64::try_from(secs).unwrap_or(0), nanos);
     [stat.ctime, stat.mtime].into_iter().all(|at| changed(at) + SETTLED < now)
 }
 
@@ -256,7 +288,8 @@ fn type_in(mountinfo: &str, mount: u64) -> Option<String> {
     mountinfo.lines().find_map(|line| {
         // Spaces in paths are escaped, so that " - " cannot be forged by one.
         let (before, after) = line.split_once(" - ")?;
-        (before.split(' ').next() == Some(&mount)).then(|| after.split(' ').next().map(str::to_owned))?
+        (before.split(' ').next() == Some(&mount))
+            .then(|| after.split(' ').next().map(str::to_owned))?
     })
 }
 
@@ -264,7 +297,8 @@ fn type_in(mountinfo: &str, mount: u64) -> Option<String> {
 /// were enrolled.
 pub(super) fn digest_of(path: &Path) -> Result<(FileStat, Digest), String> {
     let failed = |e: io::Error| format!("{}: {e}", path.display());
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
     let stat = image::stat(&file).map_err(failed)?;
     if stat.mode & libc::S_IFMT != libc::S_IFREG {
         return Err(format!("{} is not a regular file", path.display()));
@@ -304,8 +338,11 @@ mod tests {
         if look.stat.unique_mount.is_some() && kept {
             assert_eq!(digests.quick(&look), Some(exe), "the second look takes no reading");
         }
-        for tight in [HashLimits { bytes: 10, ..limits }, HashLimits { time: Duration::ZERO, ..limits }] {
-            let error = super::Digests::new(own_user_namespace().unwrap()).read(&look, tight).unwrap_err();
+        for tight in
+            [HashLimits { bytes: 10, ..limits }, HashLimits { time: Duration::ZERO, ..limits }]
+        {
+            let error =
+                super::Digests::new(own_user_namespace().unwrap()).read(&look, tight).unwrap_err();
             assert!(error.contains("limits.hash_"), "{error}");
         }
     }

@@ -21,11 +21,16 @@ impl Reading<'_> {
     pub(super) fn judge(self) -> ProcessFacts {
         let missed = self.missed();
         let assurance = if missed.is_empty() { Assurance::Executable } else { Assurance::Uid };
-        let mut shortfalls: Vec<Shortfall> =
-            missed.into_iter().map(|reason| Shortfall { level: Assurance::Executable, reason }).collect();
+        let mut shortfalls: Vec<Shortfall> = missed
+            .into_iter()
+            .map(|reason| Shortfall { level: Assurance::Executable, reason })
+            .collect();
         for (level, reason) in [
             (Assurance::Image, "this version does not check the mapped image"),
-            (Assurance::Isolated, "this version does not check the mapped image, which isolation builds on"),
+            (
+                Assurance::Isolated,
+                "this version does not check the mapped image, which isolation builds on",
+            ),
             (Assurance::Enforced, "this version does not ask fs-verity, IMA or an LSM"),
         ] {
             shortfalls.push(Shortfall { level, reason: reason.to_owned() });
@@ -59,7 +64,9 @@ impl Reading<'_> {
         let mut missed = Vec::new();
         if self.status.uid().is_none() {
             let [real, effective, saved] = self.status.uids;
-            missed.push(format!("its uids do not agree: real {real}, effective {effective}, saved {saved}"));
+            missed.push(format!(
+                "its uids do not agree: real {real}, effective {effective}, saved {saved}"
+            ));
         }
         if self.status.tracer != 0 {
             missed.push(format!("it is traced by pid {}", self.status.tracer));
@@ -83,7 +90,9 @@ impl Reading<'_> {
         if self.stat.generation.hidden() {
             missed.push("its exec generation is hidden: not dumpable, or another uid's, and this agent may not trace it".into());
         } else if !self.stat.randomised() {
-            missed.push("address randomisation is off for it, so that its exec generation repeats".into());
+            missed.push(
+                "address randomisation is off for it, so that its exec generation repeats".into(),
+            );
         }
         missed
     }
@@ -128,7 +137,15 @@ mod tests {
         let mut status = Status::read(pid).unwrap();
         change(&mut stat, &mut status);
         let own_user_namespace = own_user_namespace().unwrap();
-        let facts = Reading { pid, stat: &stat, status: &status, exe, group_client: false, own_user_namespace }.judge();
+        let facts = Reading {
+            pid,
+            stat: &stat,
+            status: &status,
+            exe,
+            group_client: false,
+            own_user_namespace,
+        }
+        .judge();
         (facts.assurance.level(), facts.shortfalls[0].reason.clone())
     }
 

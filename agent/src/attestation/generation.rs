@@ -2,7 +2,8 @@
 
 /// Highest stack addresses of the architectures and personalities that Linux
 /// has: x86-64, 32-bit on it, 3 GiB personality, arm64 with 48 bits.
-const STACK_TOPS: [u64; 5] = [0x7fff_ffff_f000, 0xffff_e000, 0xc000_0000, 0x1_0000_0000_0000, 0xffff_ffff_f000];
+const STACK_TOPS: [u64; 5] =
+    [0x7fff_ffff_f000, 0xffff_e000, 0xc000_0000, 0x1_0000_0000_0000, 0xffff_ffff_f000];
 /// Between the end of the environment and the top of the stack lie the name of
 /// the program (PATH_MAX) and a null pointer (execve's layout, fs/exec.c).
 const NEAR_TOP: u64 = 4096 + 16;
@@ -110,7 +111,8 @@ mod tests {
             let stat = Stat::parse(line(comm).as_bytes()).unwrap();
             assert_eq!(stat.comm, comm);
             assert_eq!((stat.state, stat.parent, stat.session), (b'S', 4, 6));
-            let want = Generation { start_time: 22, start_code: 26, start_stack: 28, arg_start: 48 };
+            let want =
+                Generation { start_time: 22, start_code: 26, start_stack: 28, arg_start: 48 };
             assert_eq!(stat.generation, want);
             assert_eq!(stat.env_end, 51);
             assert_eq!(stat.tty().as_deref(), Some("pts/3"));
@@ -126,7 +128,12 @@ mod tests {
 
     #[test]
     fn hidden_numbers_never_equal() {
-        let seen = Generation { start_time: 5, start_code: 0x5000, start_stack: 0x7000, arg_start: 0x8000 };
+        let seen = Generation {
+            start_time: 5,
+            start_code: 0x5000,
+            start_stack: 0x7000,
+            arg_start: 0x8000,
+        };
         assert!(seen.same(&seen));
         for hidden in [
             Generation { start_code: 1, ..seen },

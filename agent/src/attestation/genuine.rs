@@ -30,9 +30,17 @@ impl Clients {
     /// an advisory agent only.
     pub(super) fn new(config: &Config, advisory: bool) -> Self {
         let genuine = config.genuine_clients.iter().map(|path| (path, Via::GenuineClient));
-        let enrolled = config.enrolled_clients.iter().filter(|_| advisory).map(|path| (path, Via::EnrolledClient));
-        let entries = genuine.chain(enrolled).map(|(path, via)| Entry { path: path.clone(), via, seen: None }).collect();
-        let clients = Self { group: client_group(Path::new("/etc/group")), entries: Mutex::new(entries) };
+        let enrolled = config
+            .enrolled_clients
+            .iter()
+            .filter(|_| advisory)
+            .map(|path| (path, Via::EnrolledClient));
+        let entries = genuine
+            .chain(enrolled)
+            .map(|(path, via)| Entry { path: path.clone(), via, seen: None })
+            .collect();
+        let clients =
+            Self { group: client_group(Path::new("/etc/group")), entries: Mutex::new(entries) };
         clients.refresh();
         clients
     }
@@ -60,7 +68,11 @@ impl Clients {
     /// Whether that is a client, and of which kind.
     pub(super) fn kind(&self, digest: &Digest) -> Option<Via> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = |via| entries.iter().any(|e| e.via == via && e.seen.as_ref().is_some_and(|(_, d)| d == digest));
+        let found = |via| {
+            entries
+                .iter()
+                .any(|e| e.via == via && e.seen.as_ref().is_some_and(|(_, d)| d == digest))
+        };
         [Via::GenuineClient, Via::EnrolledClient].into_iter().find(|via| found(*via))
     }
 }
@@ -70,8 +82,9 @@ impl Clients {
 fn root_installed(path: &Path) -> bool {
     let Ok(real) = path.canonicalize() else { return false };
     let kept = |at: &Path| {
-        std::fs::symlink_metadata(at)
-            .is_ok_and(|facts| facts.uid() == 0 && (facts.file_type().is_symlink() || facts.mode() & 0o022 == 0))
+        std::fs::symlink_metadata(at).is_ok_and(|facts| {
+            facts.uid() == 0 && (facts.file_type().is_symlink() || facts.mode() & 0o022 == 0)
+        })
     };
     // Both as named and as resolved: whoever may change a link on the way
     // chooses the file.

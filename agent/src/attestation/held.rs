@@ -1,10 +1,10 @@
 //! A process image that is held: pidfd, `/proc/PID/stat` and `/proc/PID/maps`.
 //! Three descriptors for each image, shared by its connections.
 
-use super::{Executable, Fact};
 use super::generation::{Generation, Stat};
 use super::process::{Status, reread};
 use super::server::Cached;
+use super::{Executable, Fact};
 use crate::process::sys::pidfd;
 use std::collections::HashMap;
 use std::fs::File;
@@ -34,11 +34,19 @@ pub(super) struct Held {
 
 impl Held {
     /// Notes the generation and holds the files, between two looks at the pidfd.
-    fn open(id: u64, pid: u32, uid: u32, pidfd: OwnedFd, group_client: bool) -> Result<Self, String> {
-        let stat = File::open(format!("/proc/{pid}/stat")).map_err(|e| format!("/proc/{pid}/stat: {e}"))?;
+    fn open(
+        id: u64,
+        pid: u32,
+        uid: u32,
+        pidfd: OwnedFd,
+        group_client: bool,
+    ) -> Result<Self, String> {
+        let stat = File::open(format!("/proc/{pid}/stat"))
+            .map_err(|e| format!("/proc/{pid}/stat: {e}"))?;
         let maps = File::open(format!("/proc/{pid}/maps")).ok();
         let text = reread(&stat).map_err(|e| format!("/proc/{pid}/stat: {e}"))?;
-        let seen = Stat::parse(&text).ok_or_else(|| format!("/proc/{pid}/stat could not be parsed"))?;
+        let seen =
+            Stat::parse(&text).ok_or_else(|| format!("/proc/{pid}/stat could not be parsed"))?;
         alive(&pidfd)?;
         Ok(Self {
             id,
@@ -72,7 +80,9 @@ impl Held {
             if !stat.generation.hidden() && self.generation.hidden() {
                 return Err("its exec generation was hidden at accept and is not now: it has become another program".into());
             }
-            if self.group_client && pidfd::info(&self.pidfd).ok().and_then(|info| info.dumpable) != Some(false) {
+            if self.group_client
+                && pidfd::info(&self.pidfd).ok().and_then(|info| info.dumpable) != Some(false)
+            {
                 return Err("it was not dumpable at accept and is now".into());
             }
         } else {
@@ -82,7 +92,10 @@ impl Held {
             let mut byte = [0];
             let read = self.maps.as_ref().map(|maps| maps.read_at(&mut byte, 0));
             if !matches!(read, Some(Ok(1))) {
-                return Err("the memory that it had at accept is gone: it has become another program".into());
+                return Err(
+                    "the memory that it had at accept is gone: it has become another program"
+                        .into(),
+                );
             }
         }
         alive(&self.pidfd)?;
@@ -91,7 +104,8 @@ impl Held {
 
     /// A fresh status, between two looks at the pidfd. The uids must agree.
     pub(super) fn status(&self) -> Result<Status, String> {
-        let status = Status::read(self.pid).map_err(|e| format!("/proc/{}/status: {e}", self.pid))?;
+        let status =
+            Status::read(self.pid).map_err(|e| format!("/proc/{}/status: {e}", self.pid))?;
         alive(&self.pidfd)?;
         if status.uid() != Some(self.uid) {
             let [real, effective, saved] = status.uids;
@@ -116,8 +130,12 @@ pub(super) fn alive(pidfd: impl AsFd) -> Result<(), String> {
 fn changed(was: &Generation, now: &Generation) -> String {
     let names = ["start time", "startcode", "startstack", "arg_start"];
     let fields = |g: &Generation| [g.start_time, g.start_code, g.start_stack, g.arg_start];
-    let differ: Vec<&str> =
-        names.iter().zip(fields(was).iter().zip(fields(now))).filter(|(_, (a, b))| **a != *b).map(|(n, _)| *n).collect();
+    let differ: Vec<&str> = names
+        .iter()
+        .zip(fields(was).iter().zip(fields(now)))
+        .filter(|(_, (a, b))| **a != *b)
+        .map(|(n, _)| *n)
+        .collect();
     format!("it has become another program since accept: {} changed", differ.join(", "))
 }
 
@@ -151,10 +169,15 @@ impl Images {
         stat: Option<&Stat>,
         pidfd: impl FnOnce() -> Result<OwnedFd, String>,
     ) -> Result<Arc<Held>, String> {
-        let candidates: Vec<Arc<Held>> =
-            self.table().by_pid.get(&pid).map_or_else(Vec::new, |list| list.iter().filter_map(Weak::upgrade).collect());
+        let candidates: Vec<Arc<Held>> = self
+            .table()
+            .by_pid
+            .get(&pid)
+            .map_or_else(Vec::new, |list| list.iter().filter_map(Weak::upgrade).collect());
         for held in candidates {
-            let same = held.uid == uid && !held.hidden() && stat.is_none_or(|s| s.generation.same(&held.generation));
+            let same = held.uid == uid
+                && !held.hidden()
+                && stat.is_none_or(|s| s.generation.same(&held.generation));
             if same && held.check().is_ok() {
                 return Ok(held);
             }

@@ -1,8 +1,8 @@
 //! A few threads that read files, so that one slow file holds up nobody else.
 
 use super::AttestError;
-use super::executable::{HashLimits, Key, Look, SharedDigests};
 use super::Executable;
+use super::executable::{HashLimits, Key, Look, SharedDigests};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
@@ -40,7 +40,11 @@ struct State {
 
 impl Pool {
     /// Starts the threads; they end after [`close`](Self::close).
-    pub(super) fn start(digests: SharedDigests, limits: HashLimits, per_minute: u32) -> std::io::Result<Arc<Self>> {
+    pub(super) fn start(
+        digests: SharedDigests,
+        limits: HashLimits,
+        per_minute: u32,
+    ) -> std::io::Result<Arc<Self>> {
         let pool = Arc::new(Self {
             state: Mutex::new(State {
                 closed: false,
@@ -77,13 +81,17 @@ impl Pool {
         let mut state = self.state();
         if let Some(waiters) = state.waiting.get_mut(&look.key()) {
             if waiters.len() >= WAITERS {
-                return Err(AttestError::Limit(format!("more than {WAITERS} requests wait for one executable")));
+                return Err(AttestError::Limit(format!(
+                    "more than {WAITERS} requests wait for one executable"
+                )));
             }
             waiters.push(then);
             return Ok(());
         }
         if state.queued.get(&uid).copied().unwrap_or(0) >= QUEUED_PER_UID {
-            return Err(AttestError::Limit(format!("{QUEUED_PER_UID} executables of uid {uid} wait to be hashed")));
+            return Err(AttestError::Limit(format!(
+                "{QUEUED_PER_UID} executables of uid {uid} wait to be hashed"
+            )));
         }
         if state.limiter.check_key(&uid).is_err() {
             return Err(AttestError::Limit(format!(
@@ -129,7 +137,9 @@ impl Pool {
             if state.closed {
                 return None;
             }
-            let free = |(_, uid): &(Look, u32)| state.running.get(uid).copied().unwrap_or(0) < THREADS_PER_UID;
+            let free = |(_, uid): &(Look, u32)| {
+                state.running.get(uid).copied().unwrap_or(0) < THREADS_PER_UID
+            };
             if let Some(at) = state.queue.iter().position(free)
                 && let Some((look, uid)) = state.queue.remove(at)
             {
@@ -147,7 +157,9 @@ impl Pool {
 }
 
 fn limiter(per_minute: u32) -> DefaultKeyedRateLimiter<u32> {
-    DefaultKeyedRateLimiter::keyed(Quota::per_minute(NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN)))
+    DefaultKeyedRateLimiter::keyed(Quota::per_minute(
+        NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN),
+    ))
 }
 
 fn release(counts: &mut HashMap<u32, usize>, uid: u32) {

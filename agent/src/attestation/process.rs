@@ -26,7 +26,8 @@ impl Status {
     /// Reads it afresh.
     pub(super) fn read(pid: u32) -> io::Result<Self> {
         let text = read_small(&mut File::open(format!("/proc/{pid}/status"))?)?;
-        Self::parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "status could not be parsed"))
+        Self::parse(&text)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "status could not be parsed"))
     }
 
     /// Parses the file. `Name:` comes first and its newlines are escaped, so
@@ -45,7 +46,10 @@ impl Status {
                 _ => continue,
             };
             if slot.is_none() {
-                *slot = value.split_ascii_whitespace().map(|n| n.parse::<u32>().ok()).collect::<Option<Vec<u32>>>();
+                *slot = value
+                    .split_ascii_whitespace()
+                    .map(|n| n.parse::<u32>().ok())
+                    .collect::<Option<Vec<u32>>>();
             }
             if key == "NSpid" {
                 break;

@@ -9,7 +9,7 @@ use super::held::{Held, Images, alive};
 use super::pool::Pool;
 use super::process::{NamespaceId, Status, own_user_namespace};
 use super::wire::Facts;
-use super::{AttestError, Assurance, Executable, Fact, ProcessFacts, Shortfall, Via};
+use super::{Assurance, AttestError, Executable, Fact, ProcessFacts, Shortfall, Via};
 use crate::config::Config;
 use std::collections::HashMap;
 use std::io;
@@ -144,7 +144,10 @@ impl Server {
         held.check().map_err(caller)?;
         let same = cached.filter(|cached| *cached.facts == facts);
         let cached = Arc::new(Cached {
-            serial: same.as_ref().map_or_else(|| self.serial.fetch_add(1, Ordering::Relaxed) + 1, |same| same.serial),
+            serial: same.as_ref().map_or_else(
+                || self.serial.fetch_add(1, Ordering::Relaxed) + 1,
+                |same| same.serial,
+            ),
             facts: same.map_or_else(|| Arc::new(facts), |same| Arc::clone(&same.facts)),
             adjacent: requester.as_ref().is_none_or(|(found, _)| found.pid == stat.parent),
             caller_seen: Seen::of(&stat, status),
@@ -159,16 +162,28 @@ impl Server {
 
     /// Whether nothing has changed since: caller and requester are the same
     /// images with the same credentials, and the one is still the other's parent.
-    fn holds(&self, cached: &Cached, rules: &Arc<Rules>, stat: &Stat, status: &Status) -> Result<bool, Stop> {
+    fn holds(
+        &self,
+        cached: &Cached,
+        rules: &Arc<Rules>,
+        stat: &Stat,
+        status: &Status,
+    ) -> Result<bool, Stop> {
         let seen = &cached.caller_seen;
         let unchanged = seen.parent == stat.parent
             && seen.session == stat.session
             && seen.terminal == stat.terminal
             && seen.status == *status;
-        if !unchanged || !cached.adjacent || !Arc::ptr_eq(&cached.rules, rules) || cached.at.elapsed() > AROUND_FRESH {
+        if !unchanged
+            || !cached.adjacent
+            || !Arc::ptr_eq(&cached.rules, rules)
+            || cached.at.elapsed() > AROUND_FRESH
+        {
             return Ok(false);
         }
-        let (Some(requester), Some(seen)) = (&cached.requester, &cached.requester_seen) else { return Ok(true) };
+        let (Some(requester), Some(seen)) = (&cached.requester, &cached.requester_seen) else {
+            return Ok(true);
+        };
         let Ok(stat) = requester.check() else { return Ok(false) };
         let Ok(status) = requester.status() else { return Ok(false) };
         Ok(*seen == Seen::of(&stat, status))
@@ -191,11 +206,16 @@ impl Server {
         let chain = self.walk(held, stat, learned)?;
         let requester = match via {
             Via::Direct => None,
-            Via::GenuineClient | Via::EnrolledClient => Some(self.requester(&facts, &chain, rules, learned)?),
+            Via::GenuineClient | Via::EnrolledClient => {
+                Some(self.requester(&facts, &chain, rules, learned)?)
+            }
         };
-        let reached = requester.as_ref().map_or(facts.assurance, |(r, ..)| r.assurance.min(facts.assurance));
-        let capped = if rules.advisory.is_empty() { reached } else { reached.min(Assurance::Executable) };
-        let (requester, found) = requester.map_or((None, None), |(facts, held, seen)| (Some(facts), Some((held, seen))));
+        let reached =
+            requester.as_ref().map_or(facts.assurance, |(r, ..)| r.assurance.min(facts.assurance));
+        let capped =
+            if rules.advisory.is_empty() { reached } else { reached.min(Assurance::Executable) };
+        let (requester, found) =
+            requester.map_or((None, None), |(facts, held, seen)| (Some(facts), Some((held, seen))));
         let facts = Facts {
             caller: facts,
             requester,
@@ -216,7 +236,9 @@ impl Server {
         learned: &Learned,
     ) -> Result<(ProcessFacts, Arc<Held>, Seen), Stop> {
         let refuse = |reason: String| Stop::Error(AttestError::Requester(reason));
-        let is_client = |facts: &ProcessFacts| facts.exe.known().is_some_and(|exe| rules.clients.kind(&exe.digest).is_some());
+        let is_client = |facts: &ProcessFacts| {
+            facts.exe.known().is_some_and(|exe| rules.clients.kind(&exe.digest).is_some())
+        };
         let (step, kept) = chain
             .iter()
             .find(|(_, kept)| !is_client(&kept.facts))
@@ -225,7 +247,10 @@ impl Server {
             return Err(refuse(reason));
         }
         let pidfd = || step.pidfd.try_clone().map_err(|e| e.to_string());
-        let held = self.images.hold(step.pid, facts.uid, false, Some(&step.stat), pidfd).map_err(refuse)?;
+        let held = self
+            .images
+            .hold(step.pid, facts.uid, false, Some(&step.stat), pidfd)
+            .map_err(refuse)?;
         // From here on the held image is what counts: it could have become
         // another program, or have lost its child, since the walk.
         let stat = held.check().map_err(refuse)?;
@@ -233,14 +258,19 @@ impl Server {
         let exe = self.executable_of(&held, learned)?;
         let mut found = self.judge(held.pid, &stat, &status, exe, false);
         if is_client(&found) {
-            return Err(refuse(format!("process {} became a client while it was looked at", found.pid)));
+            return Err(refuse(format!(
+                "process {} became a client while it was looked at",
+                found.pid
+            )));
         }
         if let Some(reason) = refused(&found, &stat.comm, &status, facts) {
             return Err(refuse(reason));
         }
         held.check().map_err(refuse)?;
         found.assurance = found.assurance.min(Assurance::Executable);
-        if let Some(Shortfall { reason, .. }) = found.shortfalls.iter_mut().find(|s| s.level == Assurance::Image) {
+        if let Some(Shortfall { reason, .. }) =
+            found.shortfalls.iter_mut().find(|s| s.level == Assurance::Image)
+        {
             *reason = "found by ancestry: whoever can start a program can stand below it".into();
         }
         let seen = Seen::of(&stat, status);
@@ -280,7 +310,13 @@ impl Server {
         if alive(&step.pidfd).is_err() || now != Ok(stat.generation) {
             return Ok(None);
         }
-        let kept = Kept { generation: stat.generation, at: Instant::now(), parent: stat.parent, facts, status };
+        let kept = Kept {
+            generation: stat.generation,
+            at: Instant::now(),
+            parent: stat.parent,
+            facts,
+            status,
+        };
         let mut ancestors = self.ancestors.lock().unwrap_or_else(PoisonError::into_inner);
         if ancestors.len() >= MAX_KEPT_ANCESTORS {
             ancestors.clear();
@@ -289,7 +325,14 @@ impl Server {
         Ok(Some(kept))
     }
 
-    fn judge(&self, pid: u32, stat: &Stat, status: &Status, exe: Fact<Executable>, group_client: bool) -> ProcessFacts {
+    fn judge(
+        &self,
+        pid: u32,
+        stat: &Stat,
+        status: &Status,
+        exe: Fact<Executable>,
+        group_client: bool,
+    ) -> ProcessFacts {
         let own_user_namespace = self.own_user_namespace;
         Reading { pid, stat, status, exe, group_client, own_user_namespace }.judge()
     }
@@ -318,9 +361,10 @@ impl Server {
         match learned.iter().find(|(known, _)| *known == key) {
             Some((_, Ok(exe))) => Ok(Fact::Known(exe.clone())),
             Some((_, Err(reason))) => Ok(Fact::Unreadable(reason.clone())),
-            None if learned.len() >= MAX_READS => {
-                Err(AttestError::Limit(format!("more than {MAX_READS} executables to read for one request")).into())
-            }
+            None if learned.len() >= MAX_READS => Err(AttestError::Limit(format!(
+                "more than {MAX_READS} executables to read for one request"
+            ))
+            .into()),
             None => Err(Stop::Read(Box::new(look))),
         }
     }

@@ -58,13 +58,16 @@ fn wait_for(peer: &Peers, name: &str) {
 
 fn wait_for_pid(pid: u32, name: &str) {
     wait_until(name, || {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name) && started(pid)
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+            && started(pid)
     });
 }
 
 /// Its exec is over: name and exe are set before the addresses are.
 fn started(pid: u32) -> bool {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok().and_then(|text| generation::Stat::parse(&text));
+    let stat = std::fs::read(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|text| generation::Stat::parse(&text));
     stat.is_some_and(|stat| !stat.generation.hidden() || stat.state == b'S')
 }
 
@@ -87,14 +90,18 @@ fn config() -> Config {
         isolated_uids: std::collections::BTreeSet::new(),
         reflection: false,
         stop_timeout: Duration::from_secs(1),
-        lifetimes: Lifetimes { default_ttl: Duration::from_secs(1), max_ttl: Duration::from_secs(1) },
+        lifetimes: Lifetimes {
+            default_ttl: Duration::from_secs(1),
+            max_ttl: Duration::from_secs(1),
+        },
         credentials: std::collections::BTreeMap::new(),
         limits: Limits::default(),
     }
 }
 
 fn start(config: Config, advisory: &[&str]) -> Attestor {
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let advisory: Vec<String> = advisory.iter().map(|&reason| reason.to_owned()).collect();
     std::thread::spawn(move || {
         let (again, reasons) = (config.clone(), advisory.clone());
@@ -106,7 +113,8 @@ fn start(config: Config, advisory: &[&str]) -> Attestor {
 
 async fn open(attestor: &Attestor, pid: u32) -> Result<ImageId, Refusal> {
     let pidfd = pidfd::open(pid).unwrap();
-    let peer = Peer { pid, uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
+    let peer =
+        Peer { pid, uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
     attestor.open(peer, std::os::fd::AsFd::as_fd(&pidfd)).await
 }
 
@@ -145,7 +153,10 @@ async fn a_plain_process_reaches_level_1_with_its_path_digest_and_ancestors() {
     attestor.recheck(&seen).await.unwrap();
     let again = attestor.attest(seen.caller_image).await.unwrap();
     assert_eq!((again.caller, again.ancestry), (seen.caller, seen.ancestry));
-    assert!(Arc::ptr_eq(&again.requester_pidfd, &seen.requester_pidfd), "one pidfd for each process");
+    assert!(
+        Arc::ptr_eq(&again.requester_pidfd, &seen.requester_pidfd),
+        "one pidfd for each process"
+    );
 }
 
 #[tokio::test]
@@ -156,7 +167,9 @@ async fn a_caller_that_became_another_program_is_not_served() {
     let seen = attest(&attestor, peer.pid()).await.unwrap();
     peer.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     wait_for(&peer, "sleep");
-    for error in [attestor.attest(seen.caller_image).await.err(), attestor.recheck(&seen).await.err()] {
+    for error in
+        [attestor.attest(seen.caller_image).await.err(), attestor.recheck(&seen).await.err()]
+    {
         let Some(AttestError::Caller(reason)) = error else { panic!("served: {error:?}") };
         assert!(reason.contains("another program") && reason.contains("startcode"), "{reason}");
     }
@@ -177,7 +190,11 @@ async fn a_caller_that_has_ended_is_not_served() {
     assert_eq!(open(&attestor, peer.pid()).await, Err(Refusal::Gone), "a zombie");
     peer.0.wait().unwrap();
     let of = Peer { pid: peer.pid(), uid: 0, gid: 0 };
-    assert_eq!(attestor.open(of, std::os::fd::AsFd::as_fd(&pidfd)).await, Err(Refusal::Gone), "reaped");
+    assert_eq!(
+        attestor.open(of, std::os::fd::AsFd::as_fd(&pidfd)).await,
+        Err(Refusal::Gone),
+        "reaped"
+    );
 }
 
 #[tokio::test]
@@ -212,7 +229,10 @@ async fn a_deleted_executable_is_level_0() {
         let file = dir.path().join(name);
         std::fs::copy("/bin/sleep", &file).unwrap();
         let peer = Peers::start(Command::new(&file).arg("60"));
-        wait_until(name, || std::fs::read_link(format!("/proc/{}/exe", peer.pid())).is_ok_and(|exe| exe == file) && started(peer.pid()));
+        wait_until(name, || {
+            std::fs::read_link(format!("/proc/{}/exe", peer.pid())).is_ok_and(|exe| exe == file)
+                && started(peer.pid())
+        });
         if delete {
             std::fs::remove_file(&file).unwrap();
         }
@@ -230,17 +250,22 @@ async fn a_deleted_executable_is_level_0() {
 #[tokio::test]
 async fn a_memfd_executable_is_level_0() {
     let attestor = start(config(), &[]);
-    let memfd = nix::sys::memfd::memfd_create(c"usr/bin/trusted", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+    let memfd =
+        nix::sys::memfd::memfd_create(c"usr/bin/trusted", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
+            .unwrap();
     let mut file = std::fs::File::from(memfd);
     file.write_all(&std::fs::read("/bin/sleep").unwrap()).unwrap();
-    let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&file));
+    let path =
+        format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&file));
     // A program that is open for writing cannot be run.
     let reading = std::fs::File::open(&path).unwrap();
     drop(file);
-    let path = path.rsplit_once('/').unwrap().0.to_owned() + &format!("/{}", std::os::fd::AsRawFd::as_raw_fd(&reading));
+    let path = path.rsplit_once('/').unwrap().0.to_owned()
+        + &format!("/{}", std::os::fd::AsRawFd::as_raw_fd(&reading));
     let peer = Peers::start(Command::new(path).arg("60"));
     wait_until("exec", || {
-        std::fs::read_link(format!("/proc/{}/exe", peer.pid())).is_ok_and(|exe| exe.starts_with("/memfd:usr"))
+        std::fs::read_link(format!("/proc/{}/exe", peer.pid()))
+            .is_ok_and(|exe| exe.starts_with("/memfd:usr"))
             && started(peer.pid())
     });
     let seen = attest(&attestor, peer.pid()).await.unwrap();
@@ -256,7 +281,10 @@ async fn a_process_without_address_randomisation_is_level_0() {
         let peer = Peers::start(&mut command);
         wait_for(&peer, "sleep");
         let seen = attest(&attestor, peer.pid()).await.unwrap();
-        assert!(level_1_reason(&seen.caller).contains("randomisation"), "environment of {size} bytes");
+        assert!(
+            level_1_reason(&seen.caller).contains("randomisation"),
+            "environment of {size} bytes"
+        );
     }
 }
 
@@ -264,7 +292,13 @@ async fn a_process_without_address_randomisation_is_level_0() {
 async fn a_process_in_a_pid_namespace_of_its_own_user_namespace_is_level_0() {
     let attestor = start(config(), &[]);
     let script = "sleep 60 & wait";
-    let peer = Peers::start(Command::new("unshare").args(["-Urpf", "--kill-child", "/bin/sh", "-c", script]));
+    let peer = Peers::start(Command::new("unshare").args([
+        "-Urpf",
+        "--kill-child",
+        "/bin/sh",
+        "-c",
+        script,
+    ]));
     let inner = |pid: u32| -> Option<u32> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
         text.split_ascii_whitespace().next()?.parse().ok()
@@ -296,7 +330,9 @@ async fn an_executable_beyond_the_limits_is_not_hashed() {
     let mut few = config();
     few.limits.hashes_per_minute = 1;
     let attestor = start(few, &[]);
-    let Err(AttestError::Limit(reason)) = attest(&attestor, peer.pid()).await else { panic!("served") };
+    let Err(AttestError::Limit(reason)) = attest(&attestor, peer.pid()).await else {
+        panic!("served")
+    };
     assert!(reason.contains("limits.hashes_per_minute"), "{reason}");
 }
 
@@ -326,11 +362,18 @@ async fn behind_a_genuine_client_the_requester_is_the_nearest_other_ancestor() {
     peer.0.wait().unwrap();
     assert!(matches!(attestor.recheck(&seen).await, Err(AttestError::Requester(_))));
     let orphan = attestor.attest(seen.caller_image).await.err();
-    let adopter = std::fs::read(format!("/proc/{pid}/stat")).ok().and_then(|t| generation::Stat::parse(&t)).unwrap();
+    let adopter = std::fs::read(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|t| generation::Stat::parse(&t))
+        .unwrap();
     if adopter.parent == 1 {
         assert!(matches!(orphan, Some(AttestError::Requester(_))), "{orphan:?}");
     }
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid.cast_signed()),
+        nix::sys::signal::SIGKILL,
+    )
+    .unwrap();
 }
 
 #[tokio::test]
@@ -354,13 +397,18 @@ async fn an_enrolled_client_counts_on_an_advisory_agent_only() {
         assert_eq!(seen.advisory.len(), advisory.len());
         assert!(seen.assurance <= Assurance::Executable);
     }
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid.cast_signed()),
+        nix::sys::signal::SIGKILL,
+    )
+    .unwrap();
 }
 
 #[tokio::test]
 async fn a_binding_skips_subshells_and_is_found_again() {
     let attestor = start(config(), &[]);
-    let mut peer = Peers::start(Command::new("/bin/sh").args(["-c", "(sleep 60 & echo $!; wait; :); :"]));
+    let mut peer =
+        Peers::start(Command::new("/bin/sh").args(["-c", "(sleep 60 & echo $!; wait; :); :"]));
     let pid = peer.printed_pid();
     wait_for_pid(pid, "sleep");
     let image = open(&attestor, pid).await.unwrap();
@@ -385,7 +433,11 @@ async fn a_binding_skips_subshells_and_is_found_again() {
         let refused = attestor.resolve(image, Anchor::Pid(foreign.pid())).await;
         assert!(matches!(refused, Err(AttestError::Caller(_))));
     }
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid.cast_signed()),
+        nix::sys::signal::SIGKILL,
+    )
+    .unwrap();
 }
 
 #[tokio::test]
@@ -406,7 +458,8 @@ async fn connections_of_one_process_share_its_image_until_the_last_is_gone() {
 
 #[tokio::test]
 async fn a_dead_attestor_fails_everything_and_is_told() {
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     nix::fcntl::fcntl(&ours, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
     let attestor = Attestor::connect(ours).unwrap();
     let waiting = tokio::spawn({
@@ -423,7 +476,8 @@ async fn a_dead_attestor_fails_everything_and_is_told() {
 
 #[tokio::test]
 async fn the_attestor_ends_with_its_link() {
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let thread = std::thread::spawn(move || attestor::run(theirs, config()));
     nix::fcntl::fcntl(&ours, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
     let attestor = Attestor::connect(ours).unwrap();

@@ -1,6 +1,6 @@
 //! Messages between broker and attestor: postcard, one to a datagram.
 
-use super::{Anchor, AttestError, Assurance, ProcessFacts, ProcessIdentity, Via};
+use super::{Anchor, Assurance, AttestError, ProcessFacts, ProcessIdentity, Via};
 use serde::{Deserialize, Serialize};
 
 /// Broker to attestor.
@@ -14,14 +14,32 @@ pub(super) struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Op {
     /// With the peer's pidfd.
-    Open { pid: u32, uid: u32, gid: u32 },
+    Open {
+        pid: u32,
+        uid: u32,
+        gid: u32,
+    },
     /// Has no reply.
-    Forget { image: u64 },
+    Forget {
+        image: u64,
+    },
     /// `serial` and `requester`: what the broker has from the last time; 0: nothing.
-    Attest { image: u64, serial: u64, requester: u64 },
-    Recheck { caller: u64, requester: u64 },
-    Resolve { image: u64, anchor: Anchor },
-    Find { identity: ProcessIdentity },
+    Attest {
+        image: u64,
+        serial: u64,
+        requester: u64,
+    },
+    Recheck {
+        caller: u64,
+        requester: u64,
+    },
+    Resolve {
+        image: u64,
+        anchor: Anchor,
+    },
+    Find {
+        identity: ProcessIdentity,
+    },
     /// Configuration is read again, by the attestor itself.
     Reload,
     Ping,

@@ -33,7 +33,11 @@ impl Workload {
             Ok(believed) => Self {
                 unit: unit(believed).map_or(Fact::Absent, Fact::Known),
                 container: container(believed).map_or(Fact::Absent, Fact::Known),
-                cgroup: if believed.is_empty() { Fact::Absent } else { Fact::Known(believed.to_owned()) },
+                cgroup: if believed.is_empty() {
+                    Fact::Absent
+                } else {
+                    Fact::Known(believed.to_owned())
+                },
             },
             Err(reason) => Self::unreadable(&reason),
         }
@@ -51,7 +55,10 @@ fn choose<'t>(text: &'t str, mount: &Path) -> Option<(PathBuf, &'t str)> {
     let mut found: Vec<(u8, PathBuf, &str)> = Vec::new();
     for line in text.lines() {
         let mut parts = line.splitn(3, ':');
-        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
         if path == "/" || !path.starts_with('/') {
             continue;
         }
@@ -76,9 +83,11 @@ fn root_owned_prefix<'p>(directory: &Path, path: &'p str) -> Result<&'p str, Str
     for part in path.split('/').skip(1) {
         end += 1 + part.len();
         at.push(part);
-        let facts = std::fs::symlink_metadata(&at).map_err(|error| format!("{}: {error}", at.display()))?;
+        let facts =
+            std::fs::symlink_metadata(&at).map_err(|error| format!("{}: {error}", at.display()))?;
         let open = |facts: &std::fs::Metadata| facts.uid() != 0 || facts.mode() & 0o022 != 0;
-        let delegated = std::fs::symlink_metadata(at.join("cgroup.procs")).is_ok_and(|procs| open(&procs));
+        let delegated =
+            std::fs::symlink_metadata(at.join("cgroup.procs")).is_ok_and(|procs| open(&procs));
         if open(&facts) || delegated {
             break;
         }
@@ -88,7 +97,9 @@ fn root_owned_prefix<'p>(directory: &Path, path: &'p str) -> Result<&'p str, Str
 }
 
 fn unit(path: &str) -> Option<String> {
-    let is_unit = |part: &&str| [".service", ".scope", ".socket", ".mount"].iter().any(|end| part.ends_with(end));
+    let is_unit = |part: &&str| {
+        [".service", ".scope", ".socket", ".mount"].iter().any(|end| part.ends_with(end))
+    };
     path.rsplit('/').find(is_unit).map(str::to_owned)
 }
 
@@ -112,7 +123,10 @@ mod tests {
     #[test]
     fn units_and_containers_are_taken_from_their_own_component() {
         assert_eq!(unit("/system.slice/nginx.service").as_deref(), Some("nginx.service"));
-        assert_eq!(unit("/user.slice/user-1000.slice/session-3.scope").as_deref(), Some("session-3.scope"));
+        assert_eq!(
+            unit("/user.slice/user-1000.slice/session-3.scope").as_deref(),
+            Some("session-3.scope")
+        );
         assert_eq!(unit("/user.slice"), None);
         for path in [
             format!("/system.slice/docker-{ID}.scope"),
@@ -121,7 +135,12 @@ mod tests {
         ] {
             assert_eq!(container(&path).as_deref(), Some(ID), "{path}");
         }
-        for path in [format!("/x{ID}"), format!("/a/{}", &ID[1..]), format!("/{}", ID.to_uppercase()), "/é".into()] {
+        for path in [
+            format!("/x{ID}"),
+            format!("/a/{}", &ID[1..]),
+            format!("/{}", ID.to_uppercase()),
+            "/é".into(),
+        ] {
             assert_eq!(container(&path), None, "{path}");
         }
     }
@@ -131,7 +150,10 @@ mod tests {
         let mount = Path::new("/none");
         let text = "9:name=systemd:/a\n8:pids:/b\n0::/c:d\n";
         assert_eq!(choose(text, mount), Some((mount.to_owned(), "/c:d")));
-        assert_eq!(choose("9:name=systemd:/a\n8:pids:/b\n0::/\n", mount), Some((mount.join("systemd"), "/a")));
+        assert_eq!(
+            choose("9:name=systemd:/a\n8:pids:/b\n0::/\n", mount),
+            Some((mount.join("systemd"), "/a"))
+        );
         assert_eq!(choose("8:pids:/b\n0::/\n", mount), Some((mount.join("pids"), "/b")));
         assert_eq!(choose("0::/\n", mount), None);
     }
@@ -156,6 +178,9 @@ mod tests {
     fn a_cgroup_that_cannot_be_looked_at_is_unreadable_rather_than_absent() {
         let seen = Workload::from_text("0::/nowhere/at/all\n", Path::new("/nonexistent"));
         assert!(matches!(seen.unit, Fact::Unreadable(_)));
-        assert!(matches!(Workload::from_text("0::/../x\n", Path::new("/sys/fs/cgroup")).container, Fact::Unreadable(_)));
+        assert!(matches!(
+            Workload::from_text("0::/../x\n", Path::new("/sys/fs/cgroup")).container,
+            Fact::Unreadable(_)
+        ));
     }
 }

@@ -44,9 +44,9 @@ pub fn main() -> ExitCode {
     if process::of_arguments(&arguments).is_some() {
         return process::start(&arguments, ROLES);
     }
-    let subcommand = arguments
-        .split_first()
-        .and_then(|(first, rest)| Some((SUBCOMMANDS.iter().find(|(name, _)| first == name)?.1, rest)));
+    let subcommand = arguments.split_first().and_then(|(first, rest)| {
+        Some((SUBCOMMANDS.iter().find(|(name, _)| first == name)?.1, rest))
+    });
     match subcommand {
         Some((run, rest)) => run(rest),
         None => serve::main(&arguments),

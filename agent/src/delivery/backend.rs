@@ -190,7 +190,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Who the agent thinks is asking.
     async fn who_am_i(&self, on: &Connection) -> Result<Attestation, Failure>;
     /// The credentials that the requester may list.
-    async fn credentials(&self, on: &Connection, prefix: &str) -> Result<Vec<CredentialInfo>, Failure>;
+    async fn credentials(
+        &self,
+        on: &Connection,
+        prefix: &str,
+    ) -> Result<Vec<CredentialInfo>, Failure>;
     /// A lease with its secret.
     async fn request(&self, on: &Arc<Connection>, ask: Ask) -> Result<Delivered, Failure>;
     /// More time; `None`: the TTL that it was granted with.
@@ -205,25 +209,43 @@ pub trait Backend: Send + Sync + 'static {
     /// One lease.
     async fn lease(&self, on: &Connection, lease: &LeaseId) -> Result<LeaseView, Failure>;
     /// Leases.
-    async fn leases(&self, on: &Connection, filter: &LeaseFilter) -> Result<Vec<LeaseView>, Failure>;
+    async fn leases(
+        &self,
+        on: &Connection,
+        filter: &LeaseFilter,
+    ) -> Result<Vec<LeaseView>, Failure>;
     /// Leases as they are, and their changes; the subscription is older than
     /// the list, so that none is missed.
     async fn watch(&self, on: &Connection, filter: &LeaseFilter) -> Result<Watch, Failure>;
 
     /// Stores a secret. Returns what was stored, and whether it replaced another.
-    async fn put_secret(&self, on: &Connection, new: NewSecret) -> Result<(StoredInfo, bool), Failure>;
+    async fn put_secret(
+        &self,
+        on: &Connection,
+        new: NewSecret,
+    ) -> Result<(StoredInfo, bool), Failure>;
     /// Removes a secret and ends its leases; returns how many.
-    async fn remove_secret(&self, on: &Connection, name: &CredentialName) -> Result<usize, Failure>;
+    async fn remove_secret(&self, on: &Connection, name: &CredentialName)
+    -> Result<usize, Failure>;
     /// The stored secrets.
     async fn secrets(&self, on: &Connection, prefix: &str) -> Result<Vec<StoredInfo>, Failure>;
     /// Ends leases.
-    async fn revoke(&self, on: &Connection, which: &Selector, note: &str) -> Result<Vec<LeaseView>, Failure>;
+    async fn revoke(
+        &self,
+        on: &Connection,
+        which: &Selector,
+        note: &str,
+    ) -> Result<Vec<LeaseView>, Failure>;
     /// How a request was decided.
     async fn explain(&self, on: &Connection, request: &RequestId) -> Result<Explained, Failure>;
     /// Stops issue, renewal and reads.
     async fn lock(&self, on: &Connection) -> Result<(), Failure>;
     /// Undoes it.
-    async fn unlock(&self, on: &Connection, passphrase: crate::memory::SecretBuf) -> Result<(), Failure>;
+    async fn unlock(
+        &self,
+        on: &Connection,
+        passphrase: crate::memory::SecretBuf,
+    ) -> Result<(), Failure>;
     /// Reads configuration and policy again.
     async fn reload(&self, on: &Connection) -> Result<Reloaded, Failure>;
     /// How the agent is.

@@ -1,9 +1,9 @@
 //! Stage 5: what mints, renews and revokes. One trait, one file or folder for
 //! each issuer.
 
+mod catalogue;
 #[cfg(test)]
 pub(crate) mod fakes;
-mod catalogue;
 mod sealing;
 mod store;
 

@@ -337,7 +337,10 @@ impl Engine {
                     let holder = &entry.holder;
                     let credential = &entry.subject.credential;
                     selector.credential.as_ref().is_none_or(|c| c == credential)
-                        && selector.digest.as_ref().is_none_or(|d| holder.digest.as_ref() == Some(d))
+                        && selector
+                            .digest
+                            .as_ref()
+                            .is_none_or(|d| holder.digest.as_ref() == Some(d))
                         && selector.uid.is_none_or(|uid| holder.uid == uid)
                         && selector.unit.as_ref().is_none_or(|u| holder.unit.as_ref() == Some(u))
                         && selector

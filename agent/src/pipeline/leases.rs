@@ -122,7 +122,8 @@ impl Pipeline {
             Ok(view) => Ok((attestation, request, view)),
             Err(LeaseError::NotFound) => {
                 self.not_yours(id, action, &request, &attestation);
-                let message = format!("this program holds no lease {id}; `jsi leases` lists its own");
+                let message =
+                    format!("this program holds no lease {id}; `jsi leases` lists its own");
                 Err(Failure::new(Reason::UnknownLease, message))
             }
             Err(error) => Err(failures::lease(&error)),
@@ -149,8 +150,7 @@ impl Pipeline {
         let (present, changes) = self.engine.subscribe(&filter);
         let Filter { key, prefix, .. } = filter;
         let may_see = move |view: &LeaseView| {
-            view.id.as_str().starts_with(&prefix)
-                && key.as_ref().is_none_or(|key| view.is_of(key))
+            view.id.as_str().starts_with(&prefix) && key.as_ref().is_none_or(|key| view.is_of(key))
         };
         Ok(Watch { present, changes, may_see: Box::new(may_see) })
     }

@@ -147,8 +147,9 @@ impl Pipeline {
         &self,
         by: Option<&Attestation>,
     ) -> Result<Reloaded, Failure> {
-        let invalid =
-            |why: String| Failure::new(Reason::InvalidConfiguration, format!("{why}; nothing changed"));
+        let invalid = |why: String| {
+            Failure::new(Reason::InvalidConfiguration, format!("{why}; nothing changed"))
+        };
         let settings = self.about.settings.clone();
         let store = Arc::clone(&self.store);
         let issuers = self.about.issuers.clone();

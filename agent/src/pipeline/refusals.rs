@@ -45,8 +45,10 @@ impl Pipeline {
             Some(near) => format!("; did you mean {near}?"),
             None => "; `jsi secret ls` and the configuration name those that are".to_owned(),
         };
-        let failure =
-            Failure::new(Reason::UnknownCredential, format!("no credential {name} is defined{hint}"));
+        let failure = Failure::new(
+            Reason::UnknownCredential,
+            format!("no credential {name} is defined{hint}"),
+        );
         self.log.append_background(Event::Denied {
             request: request.clone(),
             action: "request".to_owned(),

@@ -69,7 +69,11 @@ impl Backend for Pipeline {
         self.store_secret(on, new).await
     }
 
-    async fn remove_secret(&self, on: &Connection, name: &CredentialName) -> Result<usize, Failure> {
+    async fn remove_secret(
+        &self,
+        on: &Connection,
+        name: &CredentialName,
+    ) -> Result<usize, Failure> {
         self.drop_secret(on, name).await
     }
 

@@ -1,13 +1,13 @@
 //! How the agent is.
 
 use super::Pipeline;
+use crate::clock::WallTime;
 use crate::config::{Config, Mode};
 use crate::connection::{AcceptLimits, Connection};
 use crate::delivery::{Failure, StatusReport};
 use crate::issuer::Issuer;
 use crate::lease::Filter;
 use crate::log::LeaseState;
-use crate::clock::WallTime;
 use crate::memory::Shield;
 use crate::policy::Action;
 use crate::process::Settings;

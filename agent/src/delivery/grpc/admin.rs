@@ -5,8 +5,8 @@ use super::{connection, convert, parse};
 use crate::delivery::{Backend, Failure, NewSecret};
 use crate::memory::{Secret, SecretBuf};
 use crate::names::RequestId;
-use jsi_proto::v1::admin_server::Admin;
 use jsi_proto::v1;
+use jsi_proto::v1::admin_server::Admin;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -149,9 +149,6 @@ impl<B: Backend> AdminService<B> {
             .map_err(|wrong| status(Failure::field("pieces", wrong.to_string())))?;
         let new = NewSecret { name, owner, purpose, replace: first.replace, secret };
         let (stored, replaced) = self.backend.put_secret(on, new).await.map_err(status)?;
-        Ok(Response::new(v1::PutSecretResponse {
-            secret: Some(convert::stored(stored)),
-            replaced,
-        }))
+        Ok(Response::new(v1::PutSecretResponse { secret: Some(convert::stored(stored)), replaced }))
     }
 }

@@ -6,8 +6,8 @@ use super::{connection, convert, parse};
 use crate::delivery::{Backend, LeaseFilter, Watch};
 use crate::lease::{Change, LeaseView};
 use crate::names::LeaseId;
-use jsi_proto::v1::agent_server::Agent;
 use futures_util::{StreamExt, stream};
+use jsi_proto::v1::agent_server::Agent;
 use jsi_proto::v1::{self, lease_event::Kind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -129,8 +129,7 @@ impl<B: Backend> Agent for AgentService<B> {
 
 fn events(watch: Watch) -> impl Stream<Item = Result<v1::LeaseEvent, Status>> + Send {
     let Watch { present, changes, may_see } = watch;
-    let mut first: Vec<_> =
-        present.iter().map(|view| event(Kind::Present, Some(view))).collect();
+    let mut first: Vec<_> = present.iter().map(|view| event(Kind::Present, Some(view))).collect();
     first.push(event(Kind::Synced, None));
     let later = stream::unfold((changes, may_see), |(mut changes, may_see)| async {
         loop {

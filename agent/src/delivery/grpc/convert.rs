@@ -161,9 +161,8 @@ fn process(facts: &ProcessFacts) -> v1::Process {
         device: exe.device,
         inode: exe.inode,
     });
-    let mut text = |fact: &Fact<String>, name| {
-        take(fact, name, &mut unreadable).cloned().unwrap_or_default()
-    };
+    let mut text =
+        |fact: &Fact<String>, name| take(fact, name, &mut unreadable).cloned().unwrap_or_default();
     v1::Process {
         pid: facts.pid,
         uid: facts.uid,

@@ -10,16 +10,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 /// The status of a failure.
 pub(super) fn status(failure: Failure) -> Status {
-    let metadata: HashMap<_, _> = failure
-        .metadata
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    let mut details = ErrorDetails::with_error_info(
-        reason_code(failure.reason),
-        DOMAIN,
-        metadata,
-    );
+    let metadata: HashMap<_, _> =
+        failure.metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let mut details = ErrorDetails::with_error_info(reason_code(failure.reason), DOMAIN, metadata);
     if let Some((field, wrong)) = failure.violation {
         details.add_bad_request_violation(field, wrong);
     }
@@ -95,9 +88,18 @@ mod tests {
                         comment.chars().filter(|c| c.is_ascii_uppercase() || *c == '_').collect();
                     let wanted: String = name
                         .chars()
-                        .flat_map(|c| if c.is_uppercase() { vec!['_', c] } else { vec![c.to_ascii_uppercase()] })
+                        .flat_map(|c| {
+                            if c.is_uppercase() {
+                                vec!['_', c]
+                            } else {
+                                vec![c.to_ascii_uppercase()]
+                            }
+                        })
                         .collect();
-                    assert!(written.ends_with(wanted.trim_start_matches('_')), "{reason:?}: {comment}");
+                    assert!(
+                        written.ends_with(wanted.trim_start_matches('_')),
+                        "{reason:?}: {comment}"
+                    );
                     seen += 1;
                 }
                 comment.clear();

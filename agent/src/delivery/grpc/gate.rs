@@ -85,7 +85,9 @@ async fn admit(connection: Option<Arc<Connection>>, rate: &UidRate) -> Result<()
     if rate.check_key(&uid).is_err() {
         return Err(Failure::new(
             Reason::LimitReached,
-            format!("uid {uid} asks faster than limits.requests_per_second allows; ask again later"),
+            format!(
+                "uid {uid} asks faster than limits.requests_per_second allows; ask again later"
+            ),
         )
         .with("limit", "requests_per_second"));
     }

@@ -23,7 +23,10 @@ const MAX_TEXT: usize = 256;
 const MAX_FIELDS: usize = 32;
 
 /// A request for a credential.
-pub(super) fn ask(message: v1::RequestCredentialRequest, longest: Duration) -> Result<Ask, Failure> {
+pub(super) fn ask(
+    message: v1::RequestCredentialRequest,
+    longest: Duration,
+) -> Result<Ask, Failure> {
     let delivery = match v1::Delivery::try_from(message.delivery) {
         Ok(v1::Delivery::Unspecified | v1::Delivery::Caller) => Delivery::Caller,
         Ok(v1::Delivery::Environment) => Delivery::Environment,
@@ -181,7 +184,10 @@ impl Pieces {
     pub(super) fn take(&mut self, piece: v1::FieldPiece, most: usize) -> Result<(), Failure> {
         self.bytes += piece.value.len();
         if self.bytes > most {
-            return Err(Failure::field("pieces", format!("the secret is longer than {most} bytes")));
+            return Err(Failure::field(
+                "pieces",
+                format!("the secret is longer than {most} bytes"),
+            ));
         }
         let value = SecretBuf::new(piece.value);
         if let Some((last, more)) = self.fields.last_mut()

@@ -18,12 +18,8 @@ pub(super) fn messages(
     fields: &[String],
 ) -> OneByOne {
     let mut queue = VecDeque::new();
-    let mut message = SecretMessage {
-        padding: padding(),
-        lease: Some(lease),
-        pieces: Vec::new(),
-        request_id,
-    };
+    let mut message =
+        SecretMessage { padding: padding(), lease: Some(lease), pieces: Vec::new(), request_id };
     let mut room = MAX_PIECE;
     let wanted = |field: &&Field| fields.is_empty() || fields.contains(&field.name);
     for field in secret.fields().iter().filter(wanted) {
@@ -53,12 +49,7 @@ pub(super) fn messages(
 }
 
 fn empty() -> SecretMessage {
-    SecretMessage {
-        padding: padding(),
-        lease: None,
-        pieces: Vec::new(),
-        request_id: String::new(),
-    }
+    SecretMessage { padding: padding(), lease: None, pieces: Vec::new(), request_id: String::new() }
 }
 
 /// Yields between messages, so that tonic hands each to HTTP/2 by itself: two
@@ -100,9 +91,12 @@ mod tests {
 
     #[test]
     fn a_long_secret_is_cut_into_short_messages_and_whole_again() {
-        let secret =
-            Secret::new(vec![field("a", 100_000, true), field("b", 0, false), field("c", 9, false)])
-                .unwrap();
+        let secret = Secret::new(vec![
+            field("a", 100_000, true),
+            field("b", 0, false),
+            field("c", 9, false),
+        ])
+        .unwrap();
         let all = messages(Lease::default(), "r".to_owned(), &secret, &[]).queue;
         let mut whole = std::collections::BTreeMap::<String, Vec<u8>>::new();
         for (at, message) in all.iter().enumerate() {

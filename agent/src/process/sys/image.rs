@@ -93,10 +93,21 @@ pub fn open_cached(path: &Path) -> io::Result<OwnedFd> {
         resolve: u64,
     }
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let how = How { flags: (libc::O_PATH | libc::O_CLOEXEC) as u64, mode: 0, resolve: libc::RESOLVE_CACHED };
+    let how = How {
+        flags: (libc::O_PATH | libc::O_CLOEXEC) as u64,
+        mode: 0,
+        resolve: libc::RESOLVE_CACHED,
+    };
     // SAFETY: `path` is a C string, `how` has the size given; both outlive the call.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, path.as_ptr(), &raw const how, size_of::<How>()) };
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            &raw const how,
+            size_of::<How>(),
+        )
+    };
     owned(fd)
 }
 

@@ -165,11 +165,20 @@ pub fn open_handle(pidfs: impl AsFd, handle: &[u8]) -> io::Result<OwnedFd> {
     if bytes.len() > MAX_HANDLE {
         return Err(malformed());
     }
-    let mut raw = RawHandle { bytes: bytes.len() as u32, kind: i32::from_le_bytes(*kind), data: [0; MAX_HANDLE] };
+    let mut raw = RawHandle {
+        bytes: bytes.len() as u32,
+        kind: i32::from_le_bytes(*kind),
+        data: [0; MAX_HANDLE],
+    };
     raw.data[..bytes.len()].copy_from_slice(bytes);
     // SAFETY: `raw` holds as many bytes as it says and outlives the call.
     let fd = unsafe {
-        libc::syscall(libc::SYS_open_by_handle_at, pidfs.as_fd().as_raw_fd(), &raw mut raw, libc::O_CLOEXEC)
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            pidfs.as_fd().as_raw_fd(),
+            &raw mut raw,
+            libc::O_CLOEXEC,
+        )
     };
     owned(fd)
 }
