@@ -4,7 +4,7 @@ use super::generation::Stat;
 use super::held::alive;
 use super::process::Status;
 use super::{Fact, ProcessFacts};
-use crate::process::sys::pidfd;
+use crate::process::pidfd;
 use std::os::fd::OwnedFd;
 
 /// Longer chains are cut: nobody nests programs that deep by hand.

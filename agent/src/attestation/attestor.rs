@@ -10,7 +10,7 @@ use super::wire::{Attested, Body, Op, Refused, Reply, Request};
 use super::{Anchor, AttestError};
 use crate::config::{Config, Mode};
 use crate::process::SeqPacket;
-use crate::process::sys::pidfd;
+use crate::process::pidfd;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;

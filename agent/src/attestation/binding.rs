@@ -4,7 +4,7 @@ use super::ancestry::{Step, parent};
 use super::executable::link_text;
 use super::held::{Held, alive};
 use super::{Anchor, AttestError, ProcessIdentity};
-use crate::process::sys::{image, pidfd};
+use crate::process::{image, pidfd};
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;

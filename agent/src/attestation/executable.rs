@@ -5,7 +5,7 @@
 
 use super::process::{NamespaceId, owner_of_namespace};
 use super::{Digest, Executable};
-use crate::process::sys::image::{self, FileStat};
+use crate::process::image::{self, FileStat};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};

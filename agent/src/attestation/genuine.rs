@@ -4,7 +4,7 @@
 use super::executable::digest_of;
 use super::{Digest, Via};
 use crate::config::Config;
-use crate::process::sys::image::FileStat;
+use crate::process::image::FileStat;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

@@ -5,7 +5,7 @@ use super::generation::{Generation, Stat};
 use super::process::{Status, reread};
 use super::server::Cached;
 use super::{Executable, Fact};
-use crate::process::sys::pidfd;
+use crate::process::pidfd;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

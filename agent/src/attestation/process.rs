@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use crate::process::sys::image;
+use crate::process::image;
 
 /// What is used of `/proc/PID/status`. Two readings of one process that are
 /// equal mean that nothing in it has changed.

@@ -4,7 +4,7 @@ use super::attestor::run_with;
 use super::*;
 use crate::config::{Config, Lifetimes, Limits, Mode};
 use crate::connection::{Peer, Refusal, Witness};
-use crate::process::sys::pidfd;
+use crate::process::pidfd;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

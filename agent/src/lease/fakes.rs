@@ -212,7 +212,7 @@ impl Sleeper {
 
     pub(super) fn bound(&self) -> BoundProcess {
         BoundProcess {
-            pidfd: Arc::new(crate::process::sys::pidfd::open(self.0.id()).unwrap()),
+            pidfd: Arc::new(crate::process::pidfd::open(self.0.id()).unwrap()),
             identity: self.identity(),
         }
     }

@@ -31,7 +31,7 @@ pub use role::{RoleError, Start, of_arguments, start};
 pub use separation::{Parts, SeparationError, separate};
 pub use seqpacket::{AsyncSeqPacket, MAX_DATAGRAM, SeqPacket};
 pub use settings::Settings;
-pub use sys::peer;
 pub use sys::readable::readable;
 pub use sys::timer::BootTimer;
+pub use sys::{image, peer, pidfd};
 pub use watch::ended;
