@@ -15,13 +15,13 @@ mod stop;
 pub use start::{RunError, run};
 
 use crate::approval;
-use crate::attestation::{Anchor, Attestation, Attestor};
+use crate::attestation::{Anchor, Attestation, Attestor, BoundProcess};
 use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::connection::{Channel, Connection};
 use crate::delivery::{Ask, BindingAsk, Delivered, Explained, Failure};
 use crate::issuer::{Catalogue, Entry, Order};
-use crate::lease::{Bound, Engine, Grant, LeaseError, LeaseView, Terms};
+use crate::lease::{BindingKey, Bound, Engine, Grant, LeaseError, LeaseView, Terms};
 use crate::log::{EndReason, Event, Log};
 use crate::memory::{Secret, random_array};
 use crate::names::{CredentialName, LeaseId, RequestId};
@@ -123,9 +123,8 @@ impl Pipeline {
         let permit = approved.permit();
         let binding = self.bind(on, &attestation, &ask, permit.limits().bind).await?;
         let (lease, secret, reused) = match self.held(&ask, permit, &binding) {
-            Some(id) => {
-                let (lease, secret) =
-                    self.redeliver(&id, &request, ask.delivery, permit, &entry).await?;
+            Some((id, key)) => {
+                let (lease, secret) = self.redeliver((&id, &key), &request, &ask, &entry).await?;
                 (lease, secret, true)
             }
             None => {
@@ -275,17 +274,27 @@ impl Pipeline {
                 .attestor
                 .resolve(attestation.caller_image, anchor)
                 .await
-                .map(Bound::Process)
+                .map(|process| Bound::Process(becoming(process, anchor, ask.target.as_ref())))
                 .map_err(|error| failures::binding(&error)),
         }
     }
 
-    /// The lease that this requester holds on the same, if it may have it again.
-    fn held(&self, ask: &Ask, permit: &Permit, binding: &Bound) -> Option<LeaseId> {
+    /// The lease that this requester holds on the same, if it may have it again:
+    /// a subshell counts as the shell that forked it. That can be forged, but
+    /// only by a program to which policy has just permitted the same.
+    fn held(&self, ask: &Ask, permit: &Permit, binding: &Bound) -> Option<(LeaseId, RequesterKey)> {
         if ask.new_lease || permit.limits().hold_none {
             return None;
         }
-        self.engine.reusable(permit.requester(), &ask.credential, &ask.scope, binding.key())
+        let key = match (ask.binding, binding.key()) {
+            (
+                None | Some(BindingAsk::Process(Anchor::Requester)),
+                BindingKey::Process { pid, start_time },
+            ) => RequesterKey { pid, start_time, ..permit.requester().clone() },
+            _ => permit.requester().clone(),
+        };
+        let id = self.engine.reusable(&key, &ask.credential, &ask.scope, binding.key())?;
+        Some((id, key))
     }
 
     /// Issuer and lease: minted, logged, then handed on.
@@ -332,19 +341,17 @@ impl Pipeline {
     /// The secret of a lease that lives, once more.
     async fn redeliver(
         &self,
-        id: &LeaseId,
+        (id, key): (&LeaseId, &RequesterKey),
         request: &RequestId,
-        delivery: Delivery,
-        permit: &Permit,
+        ask: &Ask,
         entry: &Entry,
     ) -> Result<(LeaseView, Secret), Failure> {
-        let key: &RequesterKey = permit.requester();
-        let mut done = self.engine.redeliver(id, key, request, delivery).await;
+        let mut done = self.engine.redeliver(id, key, request, ask.delivery).await;
         if matches!(done, Err(LeaseError::NeedsReopen)) {
-            let secret = entry.issuer.reopen(permit.credential()).await;
+            let secret = entry.issuer.reopen(&ask.credential).await;
             let secret = secret.map_err(|error| failures::issuer(&error))?;
             self.engine.attach(id, key, &secret).map_err(|error| failures::lease(&error))?;
-            done = self.engine.redeliver(id, key, request, delivery).await;
+            done = self.engine.redeliver(id, key, request, ask.delivery).await;
         }
         done.map_err(|error| failures::lease(&error))
     }
@@ -366,6 +373,14 @@ impl Pipeline {
     fn in_force(&self) -> Arc<InForce> {
         Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// `jsi exec` binds to itself and becomes its target: people know it by that.
+fn becoming(mut process: BoundProcess, anchor: Anchor, target: Option<&Target>) -> BoundProcess {
+    if let (Anchor::Caller, Some(target)) = (anchor, target) {
+        process.identity.exe = Some(target.exe.clone());
+    }
+    process
 }
 
 /// Refuses a scope key that the issuer does not take.

@@ -431,7 +431,9 @@ fn list(table: &Table, filter: &Filter, now: Moment) -> Vec<LeaseView> {
     let live = numbers.iter().filter_map(|number| Some(&**table.entries.get(number)?));
     ended
         .chain(live)
-        .filter(|entry| filter.key.as_ref().is_none_or(|key| entry.is_of(key)))
+        .filter(|entry| {
+            filter.keys.as_ref().is_none_or(|keys| keys.iter().any(|key| entry.is_of(key)))
+        })
         .map(|entry| entry.view(now))
         .collect()
 }

@@ -95,8 +95,8 @@ impl Bound {
 /// Which leases are listed. Everything that is set must match.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only this requester's; `None`: everybody's.
-    pub key: Option<RequesterKey>,
+    /// Only those of any of these requesters; `None`: everybody's.
+    pub keys: Option<Vec<RequesterKey>>,
     /// Only IDs that begin with it.
     pub prefix: String,
     /// Ended ones that are still remembered, too.

@@ -323,7 +323,7 @@ async fn operators_revoke_by_subtree_uid_and_digest() {
     let all = bench.engine.list(&Filter { ended: true, ..Filter::default() });
     assert_eq!(all.len(), 2);
     let of_mine =
-        bench.engine.list(&Filter { ended: true, key: Some(key(1)), ..Filter::default() });
+        bench.engine.list(&Filter { ended: true, keys: Some(vec![key(1)]), ..Filter::default() });
     assert_eq!(of_mine.len(), 1);
     assert!(bench.engine.list(&Filter::default()).is_empty());
 }

@@ -1,15 +1,24 @@
 //! Leases that are: renewed, released, read, watched.
 
 use super::{Pipeline, Wanted, failures};
-use crate::attestation::Attestation;
+use crate::attestation::{Anchor, Attestation};
 use crate::connection::{Channel, Connection};
 use crate::delivery::{CredentialInfo, Failure, LeaseFilter, Watch};
-use crate::lease::{Filter, LeaseError, LeaseView};
+use crate::lease::{Filter, LeaseView};
 use crate::memory::random_array;
 use crate::names::{LeaseId, RequestId};
 use crate::policy::{Action, Decision, RequesterKey};
 use jsi_proto::v1::Reason;
 use std::time::Duration;
+
+/// A lease of the requester's own.
+struct Own {
+    attestation: Attestation,
+    request: RequestId,
+    view: LeaseView,
+    /// As which it is theirs.
+    key: RequesterKey,
+}
 
 impl Pipeline {
     /// The credentials that the requester may list; the admin socket sees all.
@@ -57,7 +66,7 @@ impl Pipeline {
         id: &LeaseId,
         increment: Option<Duration>,
     ) -> Result<(LeaseView, Vec<String>), Failure> {
-        let (attestation, request, view) = self.own(on, id, "renew").await?;
+        let Own { attestation, request, view, key } = self.own(on, id, "renew").await?;
         let force = self.in_force();
         let Some(entry) = force.catalogue.find(&view.credential) else {
             let name = &view.credential;
@@ -72,8 +81,7 @@ impl Pipeline {
         };
         let permit = self.decide(&force, on, &attestation, &request, &entry.facts, &wanted)?;
         let most = Some(permit.limits().max_ttl);
-        let key = permit.requester();
-        let renewed = self.engine.renew(id, key, increment, most).await;
+        let renewed = self.engine.renew(id, &key, increment, most).await;
         let mut renewed = renewed.map_err(|error| failures::lease(&error))?;
         let warnings = std::mem::take(&mut renewed.warnings);
         Ok((renewed, warnings))
@@ -85,7 +93,7 @@ impl Pipeline {
         on: &Connection,
         id: &LeaseId,
     ) -> Result<LeaseView, Failure> {
-        let (attestation, request, view) = self.own(on, id, "release").await?;
+        let Own { attestation, request, view, key } = self.own(on, id, "release").await?;
         let force = self.in_force();
         // A credential that is not defined any more can still be given up.
         if let Some(entry) = force.catalogue.find(&view.credential) {
@@ -95,7 +103,6 @@ impl Pipeline {
             };
             self.decide(&force, on, &attestation, &request, &entry.facts, &wanted)?;
         }
-        let key = RequesterKey::of(&attestation.requester);
         self.engine.release(id, &key).map_err(|error| failures::lease(&error))
     }
 
@@ -105,29 +112,35 @@ impl Pipeline {
         on: &Connection,
         id: &LeaseId,
     ) -> Result<LeaseView, Failure> {
-        self.own(on, id, "read").await.map(|(_, _, view)| view)
+        self.own(on, id, "read").await.map(|own| own.view)
     }
 
     /// Who asks, and the lease if it is theirs: another's is as unknown as none.
-    async fn own(
-        &self,
-        on: &Connection,
-        id: &LeaseId,
-        action: &str,
-    ) -> Result<(Attestation, RequestId, LeaseView), Failure> {
+    async fn own(&self, on: &Connection, id: &LeaseId, action: &str) -> Result<Own, Failure> {
         let request = RequestId::new(random_array());
         let attestation = self.attest(on, &request, action, None).await?;
-        let key = RequesterKey::of(&attestation.requester);
-        match self.engine.get(id, Some(&key)) {
-            Ok(view) => Ok((attestation, request, view)),
-            Err(LeaseError::NotFound) => {
-                self.not_yours(id, action, &request, &attestation);
-                let message =
-                    format!("this program holds no lease {id}; `jsi leases` lists its own");
-                Err(Failure::new(Reason::UnknownLease, message))
+        for key in self.keys(&attestation).await {
+            if let Ok(view) = self.engine.get(id, Some(&key)) {
+                return Ok(Own { attestation, request, view, key });
             }
-            Err(error) => Err(failures::lease(&error)),
         }
+        self.not_yours(id, action, &request, &attestation);
+        let message = format!("this program holds no lease {id:.200}; `jsi leases` lists its own");
+        Err(Failure::new(Reason::UnknownLease, message))
+    }
+
+    /// The requester, and where it is a forked copy, the process it is a copy of:
+    /// a subshell may do with a lease what its shell may.
+    async fn keys(&self, attestation: &Attestation) -> Vec<RequesterKey> {
+        let key = RequesterKey::of(&attestation.requester);
+        let origin = self.attestor.resolve(attestation.caller_image, Anchor::Requester).await;
+        let origin = origin.ok().map(|process| RequesterKey {
+            pid: process.identity.pid,
+            start_time: process.identity.start_time,
+            ..key.clone()
+        });
+        let origin = origin.filter(|origin| *origin != key);
+        std::iter::once(key).chain(origin).collect()
     }
 
     /// Leases: the requester's own, or all on the admin socket.
@@ -148,22 +161,23 @@ impl Pipeline {
     ) -> Result<Watch, Failure> {
         let filter = self.filter(on, filter).await?;
         let (present, changes) = self.engine.subscribe(&filter);
-        let Filter { key, prefix, .. } = filter;
+        let Filter { keys, prefix, .. } = filter;
         let may_see = move |view: &LeaseView| {
-            view.id.as_str().starts_with(&prefix) && key.as_ref().is_none_or(|key| view.is_of(key))
+            view.id.as_str().starts_with(&prefix)
+                && keys.as_ref().is_none_or(|keys| keys.iter().any(|key| view.is_of(key)))
         };
         Ok(Watch { present, changes, may_see: Box::new(may_see) })
     }
 
     async fn filter(&self, on: &Connection, filter: &LeaseFilter) -> Result<Filter, Failure> {
-        let key = if filter.all {
+        let keys = if filter.all {
             self.administer(on, Action::Administer).await?;
             None
         } else {
             let request = RequestId::new(random_array());
             let attestation = self.attest(on, &request, "read", None).await?;
-            Some(RequesterKey::of(&attestation.requester))
+            Some(self.keys(&attestation).await)
         };
-        Ok(Filter { key, prefix: filter.prefix.clone(), ended: filter.ended })
+        Ok(Filter { keys, prefix: filter.prefix.clone(), ended: filter.ended })
     }
 }

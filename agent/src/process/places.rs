@@ -90,7 +90,7 @@ impl PrivateDir {
     /// # Errors
     /// When /tmp cannot be written.
     pub fn create() -> io::Result<Self> {
-        let mut template = b"/tmp/jsi-XXXXXXXXXXXX\0".to_vec();
+        let mut template = b"/tmp/jsi-XXXXXX\0".to_vec();
         // SAFETY: the template is NUL-terminated and ours; mkdtemp(3) writes
         // over the X's only.
         if unsafe { libc::mkdtemp(template.as_mut_ptr().cast()) }.is_null() {
