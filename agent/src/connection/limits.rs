@@ -58,6 +58,12 @@ impl AcceptLimits {
         self.lock().open.total
     }
 
+    /// The most that may be open at once.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        self.connections
+    }
+
     /// Takes a place.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use super::status::About;
 use super::{Decisions, InForce, Pipeline, stop};
 use crate::attestation::Attestor;
 use crate::clock::{Clock, boot_id};
-use crate::config::{Config, Mode, advisory};
+use crate::config::{Config, Limits, Mode, advisory};
 use crate::connection::{
     AcceptLimits, BindError, Channel, Peer, Refusal, Refused, SocketFile, Witness, accept_loop,
     bind, inherited,
@@ -15,7 +15,7 @@ use crate::lease::{Engine, EngineParts};
 use crate::log::{Event, Log, LogError, SealError, Sealer};
 use crate::memory::{Guard, GuardKind, MemoryError, Shield};
 use crate::policy::{LoadError, Policies};
-use crate::process::{BrokerContext, InheritedListeners};
+use crate::process::{BrokerContext, InheritedListeners, descriptor_limit};
 use crate::store::{Store, StoreError};
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -124,7 +124,7 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
     log.append(started).await?;
     restore(&engine, &attestor, &log, folded, &boot).await;
 
-    let accepting = AcceptLimits::new(&limits);
+    let accepting = AcceptLimits::new(&within_descriptors(limits)?);
     let pipeline = Arc::new(Pipeline {
         clock: clock.clone(),
         attestor: attestor.clone(),
@@ -167,6 +167,29 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
     let result = stop::wait(&pipeline, parts, servers, &stopping).await;
     drop(sockets.files);
     result
+}
+
+/// Descriptors that are kept free: for the log, the store, the links, the timer,
+/// and what the runtime opens.
+const KEPT_FREE: u64 = 64;
+
+/// Descriptors of one connection in the attestor, the larger share: caller and
+/// requester, three each. Here there are two, and one of the process it is bound to.
+const PER_CONNECTION: u64 = 6;
+
+/// No more connections than there are descriptors for; `jsi status` shows it.
+fn within_descriptors(limits: Limits) -> Result<Limits, RunError> {
+    let open = descriptor_limit().map_err(|error| RunError::Io("the descriptor limit", error))?;
+    let most = open.saturating_sub(KEPT_FREE) / PER_CONNECTION;
+    let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
+    if most < limits.connections {
+        tracing::warn!(
+            most,
+            configured = limits.connections,
+            "connections: RLIMIT_NOFILE is {open}"
+        );
+    }
+    Ok(Limits { connections: limits.connections.min(most), ..limits })
 }
 
 /// The sealer of the log's secret lines, where the store's identity is open.

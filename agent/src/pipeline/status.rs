@@ -83,7 +83,7 @@ impl Pipeline {
             log_head: head.root.clone(),
             log_fault: self.log.fault(),
             limits: vec![
-                ("connections", about.accepting.open().into(), limits.connections.into()),
+                ("connections", about.accepting.open().into(), about.accepting.most().into()),
                 ("leases", live as u64, limits.leases.into()),
             ],
             socket: force.config.socket.display().to_string(),

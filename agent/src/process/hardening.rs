@@ -4,7 +4,7 @@ use super::handoff::Role;
 use crate::config::RunAs;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, getppid, initgroups, setresgid, setresuid};
 use std::ffi::CString;
@@ -89,8 +89,19 @@ pub(super) fn settle(role: Role, parent: Option<Pid>) -> Result<(), HardeningErr
     limit_capabilities(&kept(role)?, false)?;
     if role != Role::Launcher {
         step("set no_new_privs", prctl::set_no_new_privs())?;
+        // The launcher's children would inherit it, and select(2) breaks past 1024.
+        let (_, hard) = step("read RLIMIT_NOFILE", getrlimit(Resource::RLIMIT_NOFILE))?;
+        step("raise RLIMIT_NOFILE", setrlimit(Resource::RLIMIT_NOFILE, hard, hard))?;
     }
     Ok(())
+}
+
+/// Descriptors that this process may have open.
+///
+/// # Errors
+/// When the kernel does not say (getrlimit(2)).
+pub fn descriptor_limit() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
 }
 
 /// What that role keeps of what this process has.

@@ -24,6 +24,7 @@ mod watch;
 
 pub use background::{Background, BackgroundError};
 pub use context::BrokerContext;
+pub use hardening::descriptor_limit;
 pub use listen::{InheritedListeners, ListenError};
 pub use places::{PrivateDir, in_state_directory};
 pub use readiness::{Notice, Ready, notify};
