@@ -1,7 +1,7 @@
 //! Leases that are: renewed, released, read, watched.
 
 use super::{Pipeline, Wanted, failures};
-use crate::attestation::{Anchor, Attestation};
+use crate::attestation::{Anchor, Attestation, BoundProcess};
 use crate::connection::{Channel, Connection};
 use crate::delivery::{CredentialInfo, Failure, LeaseFilter, Watch};
 use crate::lease::{Filter, LeaseView};
@@ -119,28 +119,28 @@ impl Pipeline {
     async fn own(&self, on: &Connection, id: &LeaseId, action: &str) -> Result<Own, Failure> {
         let request = RequestId::new(random_array());
         let attestation = self.attest(on, &request, action, None).await?;
-        for key in self.keys(&attestation).await {
-            if let Ok(view) = self.engine.get(id, Some(&key)) {
-                return Ok(Own { attestation, request, view, key });
-            }
+        let key = RequesterKey::of(&attestation.requester);
+        if let Ok(view) = self.engine.get(id, Some(&key)) {
+            return Ok(Own { attestation, request, view, key });
+        }
+        if let Some(key) = self.origin(&attestation).await
+            && let Ok(view) = self.engine.get(id, Some(&key))
+        {
+            return Ok(Own { attestation, request, view, key });
         }
         self.not_yours(id, action, &request, &attestation);
         let message = format!("this program holds no lease {id:.200}; `jsi leases` lists its own");
         Err(Failure::new(Reason::UnknownLease, message))
     }
 
-    /// The requester, and where it is a forked copy, the process it is a copy of:
-    /// a subshell may do with a lease what its shell may.
-    async fn keys(&self, attestation: &Attestation) -> Vec<RequesterKey> {
+    /// Where the requester is a forked copy, the process that it is a copy of: a
+    /// subshell may do with a lease what its shell may.
+    async fn origin(&self, attestation: &Attestation) -> Option<RequesterKey> {
         let key = RequesterKey::of(&attestation.requester);
         let origin = self.attestor.resolve(attestation.caller_image, Anchor::Requester).await;
-        let origin = origin.ok().map(|process| RequesterKey {
-            pid: process.identity.pid,
-            start_time: process.identity.start_time,
-            ..key.clone()
-        });
-        let origin = origin.filter(|origin| *origin != key);
-        std::iter::once(key).chain(origin).collect()
+        let BoundProcess { identity, .. } = origin.ok()?;
+        let origin = RequesterKey { pid: identity.pid, start_time: identity.start_time, ..key };
+        (origin.pid != attestation.requester.pid).then_some(origin)
     }
 
     /// Leases: the requester's own, or all on the admin socket.
@@ -176,7 +176,9 @@ impl Pipeline {
         } else {
             let request = RequestId::new(random_array());
             let attestation = self.attest(on, &request, "read", None).await?;
-            Some(self.keys(&attestation).await)
+            let key = RequesterKey::of(&attestation.requester);
+            let origin = self.origin(&attestation).await;
+            Some(std::iter::once(key).chain(origin).collect())
         };
         Ok(Filter { keys, prefix: filter.prefix.clone(), ended: filter.ended })
     }
