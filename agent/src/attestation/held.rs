@@ -219,11 +219,6 @@ impl Images {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.table().all.values().filter(|held| held.strong_count() > 0).count()
-    }
 }
 
 impl Table {
