@@ -1,7 +1,7 @@
 //! `jsi-agent audit`: reads the log. Writes nothing, and needs no agent.
 
-use super::places::Places;
 use super::record_line::line;
+use crate::config::{self, ConfigError};
 use crate::log::{Follower, Head, LogError, Record, VerifyError, for_each_record, verify};
 use crate::names::LeaseId;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -22,6 +22,9 @@ pub(super) struct AuditArgs {
     /// Directory of the log [default: the agent's].
     #[arg(long, global = true, value_name = "DIR")]
     log: Option<PathBuf>,
+    /// The agent's configuration, which says where the log is.
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "log")]
+    config: Option<PathBuf>,
     /// How to print records.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     output: Format,
@@ -76,9 +79,9 @@ pub(super) enum AuditError {
     /// No record has that ID.
     #[error("no record of a lease or request {0:?} is in the log")]
     NotFound(String),
-    /// No default directory is known.
-    #[error("neither HOME nor XDG_STATE_HOME is set; name the log with --log")]
-    NoDirectory,
+    /// The configuration, which says where the log is, cannot be used.
+    #[error("{0}\nname the log itself with --log DIR")]
+    Config(#[from] ConfigError),
     /// Output failed.
     #[error("the output cannot be written")]
     Output(#[from] io::Error),
@@ -129,7 +132,7 @@ pub(super) fn run(args: &AuditArgs, out: &mut dyn Write) -> Result<(), AuditErro
 fn command(args: &AuditArgs, out: &mut dyn Write) -> Result<(), AuditError> {
     let dir = match &args.log {
         Some(dir) => dir.clone(),
-        None => Places::default_of_caller().ok_or(AuditError::NoDirectory)?.log,
+        None => config::load(args.config.as_deref(), None)?.log_dir,
     };
     let print = |out: &mut dyn Write, record: &Record, raw: &str| match args.output {
         Format::Json => writeln!(out, "{raw}"),

@@ -3,6 +3,7 @@
 
 use super::places::Places;
 use super::template;
+use crate::config::{self, ConfigError, Environment, Mode};
 use crate::memory::SecretBuf;
 use crate::store::{DEFAULT_WORK_FACTOR, NewIdentity, StoreError};
 use clap::Parser;
@@ -12,9 +13,6 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// The host agent's user.
-const HOST_USER: &str = "jsi";
 
 /// Make the agent's identity, directories and configuration.
 #[derive(Debug, Parser)]
@@ -40,12 +38,10 @@ pub(super) enum InitError {
     /// `--host` without root.
     #[error("only root can set up the host agent; run it with sudo, or leave out --host")]
     NotRoot,
-    /// The host agent's user is missing.
-    #[error(
-        "there is no user {HOST_USER}; make it with: useradd --system --user-group \
-         --home-dir /var/lib/jsi --no-create-home --shell /usr/sbin/nologin {HOST_USER}"
-    )]
-    NoUser,
+    /// The configuration that is there does not hold, or the host agent's user
+    /// is missing.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// No home.
     #[error("HOME is not set; name a directory with --config-dir")]
     NoHome,
@@ -111,17 +107,9 @@ struct Plan {
 
 impl Plan {
     fn of(args: &InitArgs) -> Result<Self, InitError> {
-        let (places, agent) = if args.host {
-            if !nix::unistd::geteuid().is_root() {
-                return Err(InitError::NotRoot);
-            }
-            let user = nix::unistd::User::from_name(HOST_USER).ok().flatten();
-            let user = user.ok_or(InitError::NoUser)?;
-            (Places::host(), Some((user.uid.as_raw(), user.gid.as_raw())))
-        } else if let Some(dir) = &args.config_dir {
-            (Places::below(&absolute(dir)?), None)
-        } else {
-            (Places::user().ok_or(InitError::NoHome)?, None)
+        let (places, agent) = match &args.config_dir {
+            Some(dir) => (Places::below(&absolute(dir)?), None),
+            None => Self::usual(if args.host { Mode::Host } else { Mode::User })?,
         };
         let spelled_out = args.config_dir.is_some() || args.identity.is_some();
         let places = match &args.identity {
@@ -129,6 +117,19 @@ impl Plan {
             None => places,
         };
         Ok(Self { places, host: args.host, spelled_out, agent })
+    }
+
+    /// What the agent would take by itself: a configuration that is there
+    /// already counts.
+    fn usual(mode: Mode) -> Result<(Places, Option<(u32, u32)>), InitError> {
+        let env = Environment::current();
+        if mode == Mode::Host && env.euid != 0 {
+            return Err(InitError::NotRoot);
+        }
+        let file = env.config_file(mode).ok_or(InitError::NoHome)?;
+        let config = config::load_in(None, Some(mode), &env)?;
+        let agent = config.run_as.as_ref().map(|user| (user.uid, user.gid));
+        Ok((Places::of(&config, file), agent))
     }
 
     fn make(

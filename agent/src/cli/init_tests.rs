@@ -89,8 +89,3 @@ fn a_host_agent_is_set_up_with_directories_of_its_own_user() {
     assert_eq!(facts(&places.log), (4321, 4322, 0o700));
     assert_eq!(facts(&places.identity), (4321, 4322, 0o600));
 }
-
-#[test]
-fn the_missing_user_of_a_host_agent_is_named_with_the_line_that_makes_it() {
-    assert!(InitError::NoUser.to_string().contains("useradd --system"));
-}

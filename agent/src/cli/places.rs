@@ -1,5 +1,7 @@
-//! Where an agent's files are unless its configuration says otherwise.
+//! Where the files of one agent are: as its configuration says, or below one
+//! directory.
 
+use crate::config::Config;
 use std::path::{Path, PathBuf};
 
 /// The files of one agent.
@@ -18,54 +20,29 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// The host agent's.
-    pub(super) fn host() -> Self {
-        Self::of(Path::new("/etc/jsi"), Path::new("/var/lib/jsi"), Path::new("/var/lib/jsi"))
-            .with_identity(PathBuf::from("/var/lib/jsi/identity"))
-    }
-
-    /// The calling user's, by the XDG Base Directory Specification; `None`
-    /// where the environment names no home.
-    pub(super) fn user() -> Option<Self> {
-        let absolute =
-            |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let dir = |name, below: &str| {
-            absolute(name)
-                .or_else(|| Some(absolute("HOME")?.join(below)))
-                .map(|dir| dir.join("jsi"))
-        };
-        Some(Self::of(
-            &dir("XDG_CONFIG_HOME", ".config")?,
-            &dir("XDG_DATA_HOME", ".local/share")?,
-            &dir("XDG_STATE_HOME", ".local/state")?,
-        ))
+    /// Those of a loaded configuration, whose file is, or is to be, `file`.
+    pub(super) fn of(config: &Config, file: PathBuf) -> Self {
+        Self {
+            config: file,
+            policy: config.policy_dir.clone(),
+            identity: config.identity.clone(),
+            store: config.store_dir.clone(),
+            log: config.log_dir.clone(),
+        }
     }
 
     /// All below one directory.
     pub(super) fn below(dir: &Path) -> Self {
-        Self::of(dir, dir, dir)
-    }
-
-    /// Root's are the host agent's where there is one.
-    pub(super) fn default_of_caller() -> Option<Self> {
-        let host = Self::host();
-        if nix::unistd::geteuid().is_root() && host.config.exists() {
-            return Some(host);
+        Self {
+            config: dir.join("agent.toml"),
+            policy: dir.join("policy.d"),
+            identity: dir.join("identity"),
+            store: dir.join("store"),
+            log: dir.join("log"),
         }
-        Self::user()
     }
 
     pub(super) fn with_identity(self, identity: PathBuf) -> Self {
         Self { identity, ..self }
-    }
-
-    fn of(config: &Path, data: &Path, state: &Path) -> Self {
-        Self {
-            config: config.join("agent.toml"),
-            policy: config.join("policy.d"),
-            identity: config.join("identity"),
-            store: data.join("store"),
-            log: state.join("log"),
-        }
     }
 }

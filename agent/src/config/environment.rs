@@ -1,6 +1,7 @@
 //! What the configuration takes from its surroundings, gathered once so that
 //! tests can give their own.
 
+use super::checked::Mode;
 use std::path::{Path, PathBuf};
 
 /// Uid, directories and the agent's own place.
@@ -42,6 +43,16 @@ impl Environment {
             data_home: dir("XDG_DATA_HOME"),
             agent_exe: std::env::current_exe().ok(),
             host_file: PathBuf::from("/etc/jsi/agent.toml"),
+        }
+    }
+
+    /// The configuration file that an agent of this mode takes by itself;
+    /// `None` for a user without a home.
+    #[must_use]
+    pub fn config_file(&self, mode: Mode) -> Option<PathBuf> {
+        match mode {
+            Mode::Host => Some(self.host_file.clone()),
+            Mode::User => self.config_dir().map(|dir| dir.join("agent.toml")),
         }
     }
 

@@ -50,11 +50,10 @@ pub fn load_in(
 ) -> Result<Config, ConfigError> {
     let (path, explicit, likely) = match (path, mode) {
         (Some(path), mode) => (Some(path.to_owned()), true, mode),
-        (None, Some(Mode::Host)) => (Some(env.host_file.clone()), false, mode),
         (None, None) if env.euid == 0 && env.host_file.exists() => {
             (Some(env.host_file.clone()), false, Some(Mode::Host))
         }
-        (None, _) => (env.config_dir().map(|dir| dir.join("agent.toml")), false, mode),
+        (None, mode) => (env.config_file(mode.unwrap_or(Mode::User)), false, mode),
     };
     let Some(path) = path else { return check(RawFile::default(), None, mode, likely, env) };
     match read_trusted(&path, env.euid) {
@@ -197,7 +196,7 @@ impl Place<'_> {
             .map_err(|error| fail(format!("cannot look up the user {name:?}: {error}")))?;
         let Some(found) = found else {
             return Err(fail(format!(
-                "there is no user {name:?} for the host agent to run as; make it with: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
+                "there is no user {name:?} for the host agent to run as; make it with: useradd --system --user-group --home-dir /var/lib/jsi --no-create-home --shell /usr/sbin/nologin {name}"
             )));
         };
         if found.uid.is_root() {
