@@ -1,22 +1,53 @@
 //! Attacks on "on whose behalf": by ancestry, and by another's lease ID.
 
 use crate::Stage;
-use jsi_tests::{PEERS, Setup, needs_root, permit, random_secret};
-use std::time::Duration;
+use jsi_tests::{PEERS, Peer, Setup, needs_root, permit, random_secret};
+
+/// A container, made by root: its processes run as the first peer, and the
+/// first of them is pid 1 there.
+fn in_a_container(stage: &Stage, command: &[&str]) -> jsi_tests::Program {
+    let uid = PEERS[0].uid.to_string();
+    let unshare = stage.host.program(Peer { uid: 0 }, "/usr/bin/unshare");
+    let become_peer = ["/usr/bin/setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"];
+    unshare.args(["-pf", "--kill-child"]).args(become_peer).args(command)
+}
 
 #[test]
-fn pid_1_of_a_namespace_is_not_the_requester_of_an_orphan_it_adopted() {
+fn pid_1_of_a_container_is_not_the_requester_of_an_orphan_it_adopted() {
     needs_root!();
     let stage = Stage::new();
-    let out = stage.host.world.home(PEERS[0]).join("orphan.said");
     let jsi = stage.host.world.bin("jsi").display().to_string();
+    let orphan = [&*stage.hostile(), "orphan", &jsi, "db/orders", &stage.trusted()];
+    let mut attack = in_a_container(&stage, &orphan).talk();
+    attack.expect("ORPHAN OF 1");
+    stage.refuses(&attack.rest());
+    stage.host.await_record("denied", "pid 1 of its namespace");
+
+    // The same program there, not as pid 1, that really starts jsi, is served.
+    let shell = format!("{} run {jsi} get db/orders; exit $?", stage.trusted());
+    let twin = in_a_container(&stage, &["/bin/sh", "-c", &shell]);
+    twin.run().succeeded().printed(&stage.secret);
+}
+
+/// The same in a user namespace of its own, where it can make the client
+/// believe whom it likes.
+#[test]
+fn pid_1_of_a_user_namespace_is_not_the_requester_of_an_orphan_it_adopted() {
+    needs_root!();
+    let stage = Stage::new();
+    let jsi = stage.host.world.bin("jsi").display().to_string();
+    let script = format!(
+        "echo owner = 65534 >own.toml && mount --bind own.toml /etc/jsi/client.toml && \
+         exec {} orphan {jsi} db/orders {}",
+        stage.hostile(),
+        stage.trusted()
+    );
     let unshare = stage.host.program(PEERS[0], "/usr/bin/unshare");
-    let mut attack = unshare
-        .args(["-Urpf", "--kill-child", &stage.hostile(), "orphan", &jsi, "db/orders"])
-        .args([stage.trusted(), out.display().to_string()])
-        .talk();
-    let said = words_of_the_orphan(&out);
-    attack.kill();
+    let inside = ["-Urmpf", "--kill-child", "/bin/sh", "-c", &script];
+    let mut attack = unshare.args(inside).talk();
+    attack.expect("ORPHAN OF 1");
+    let said = attack.rest();
+    assert!(!said.contains("not trusted"), "the client itself would not ask:\n{said}");
     stage.refuses(&said);
 
     // The trusted program that really starts jsi is served.
@@ -28,22 +59,17 @@ fn pid_1_of_a_namespace_is_not_the_requester_of_an_orphan_it_adopted() {
 fn an_orphan_of_a_double_fork_has_no_trusted_requester() {
     needs_root!();
     let stage = Stage::new();
-    let out = stage.host.world.home(PEERS[0]).join("orphan.said");
     let jsi = stage.host.world.bin("jsi").display().to_string();
     let mut attack = stage
         .host
         .program(PEERS[0], stage.hostile())
-        .args(["orphan", &jsi, "db/orders", &stage.trusted(), &out.display().to_string()])
+        .args(["orphan", &jsi, "db/orders", &stage.trusted()])
         .talk();
-    let said = words_of_the_orphan(&out);
-    attack.kill();
+    let orphan = attack.line();
+    assert!(orphan.starts_with("ORPHAN OF "), "{orphan}");
+    assert_ne!(orphan, format!("ORPHAN OF {}", attack.pid()), "it was not adopted");
+    let said = attack.rest();
     stage.refuses(&said);
-}
-
-fn words_of_the_orphan(path: &std::path::Path) -> String {
-    jsi_tests::until("the orphan is answered", Duration::from_secs(15), || {
-        std::fs::read_to_string(path).ok().filter(|said| !said.is_empty())
-    })
 }
 
 #[test]

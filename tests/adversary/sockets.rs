@@ -1,8 +1,10 @@
 //! Attacks on the socket's path, from both ends.
 
-use jsi_tests::{PEERS, Peer, Setup, needs_root, permit, random_secret};
-use std::os::unix::fs::symlink;
+use jsi_tests::{PEERS, Setup, needs_root, permit, random_secret};
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 #[test]
 fn a_symlink_in_the_sockets_place_is_not_followed() {
@@ -30,7 +32,7 @@ fn a_file_in_the_sockets_place_is_not_removed() {
 fn a_socket_that_is_served_is_not_taken_over() {
     let mut host = Setup::user(PEERS[0].uid).install();
     let other = UnixListener::bind(host.world.socket()).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    let mode = Permissions::from_mode(0o777);
     std::fs::set_permissions(host.world.socket(), mode).unwrap();
     let (code, said) = host.start_refused();
     assert_ne!(code, 0);
@@ -52,8 +54,19 @@ fn a_socket_path_that_is_too_long_is_refused_in_words() {
     let mut host = Setup::user(PEERS[0].uid).agent("socket", &long).install();
     let (code, said) = host.start_refused();
     assert_ne!(code, 0);
-    assert!(said.contains("long"), "{said}");
+    assert!(said.contains("136 bytes") && said.contains("at most 107"), "{said}");
 }
+
+/// Binds, and says at a word how many bytes a client has sent.
+const FORGED: &str = "import os,socket,sys\n\
+    s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); os.chmod(sys.argv[1],0o666)\n\
+    s.listen(); print('READY',flush=True); sys.stdin.readline(); s.setblocking(False)\n\
+    try: c,_=s.accept()\n\
+    except BlockingIOError: print('GOT 0',flush=True); sys.exit()\n\
+    c.settimeout(1)\n\
+    try: got=c.recv(65536)\n\
+    except OSError: got=b''\n\
+    print('GOT',len(got),flush=True)\n";
 
 /// A server with another uid than root, one's own or the host agent's is not
 /// talked to, wherever it listens.
@@ -64,22 +77,45 @@ fn a_forged_server_gets_no_request() {
         .start(|world| vec![("orders", permit(PEERS[0].uid, "db/orders", &world.bin("shell")))]);
     let secret = random_secret();
     host.put("db/orders", &secret);
-    let place = host.world.home(PEERS[1]).join("agent.sock");
-    let script = "import os,socket,sys\n\
-                  s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); os.chmod(sys.argv[1],0o666)\n\
-                  s.listen(); print('READY',flush=True); s.settimeout(20)\n\
-                  c,_=s.accept(); c.settimeout(5)\n\
-                  try: got=c.recv(65536)\n\
-                  except OSError: got=b''\n\
-                  print('GOT',len(got),flush=True)\n";
-    let mut forged = host
-        .program(Peer { uid: PEERS[1].uid }, "/usr/bin/python3")
-        .args(["-c", script, &place.display().to_string()])
-        .talk();
-    forged.expect("READY");
-    let asked = format!("JSI_AUTH_SOCK={} jsi get db/orders", place.display());
-    host.shell(PEERS[0], &asked).run().coded(5).says(&PEERS[1].uid.to_string());
-    // It may have seen the connection, but no request.
+    let serve = |place: &Path| {
+        let forged = host.program(PEERS[1], "/usr/bin/python3");
+        let mut forged = forged.args(["-c", FORGED, &place.display().to_string()]).talk();
+        forged.expect("READY");
+        forged
+    };
+    let asked = |place: &Path| format!("JSI_AUTH_SOCK={} jsi get db/orders", place.display());
+    let forger = PEERS[1].uid.to_string();
+
+    // In a directory of its own it is not even connected to; where everybody
+    // may put a socket, its uid is seen before anything is sent.
+    let shared = host.world.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+    for place in [host.world.home(PEERS[1]), shared.clone()] {
+        let place = place.join("agent.sock");
+        let mut forged = serve(&place);
+        host.shell(PEERS[0], &asked(&place)).run().coded(5).says(&forger);
+        forged.say("how much was it?");
+        forged.expect("GOT 0");
+    }
+    // A directory that is open and not sticky is not used at all.
+    let open = host.world.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+    let mut forged = serve(&open.join("agent.sock"));
+    host.shell(PEERS[0], &asked(&open.join("agent.sock"))).run().coded(5);
+    forged.say("how much was it?");
     forged.expect("GOT 0");
-    host.shell(PEERS[0], "jsi get db/orders").run().succeeded().printed(&secret);
+
+    // The attack is real: where root names that uid, it gets the first bytes.
+    let twin = shared.join("named.sock");
+    let mut forged = serve(&twin);
+    std::fs::write("/etc/jsi/client.toml", format!("owner = {forger}\n")).unwrap();
+    let mut client = host.shell(PEERS[0], &asked(&twin)).talk();
+    // It goes on waiting for an answer: it has asked.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    forged.say("how much was it?");
+    let said = forged.line();
+    assert!(said.starts_with("GOT ") && said != "GOT 0", "{said}");
+    client.kill();
 }

@@ -50,15 +50,18 @@ impl Host {
         self.program(peer, self.world.bin("shell")).args(["-c", &script])
     }
 
-    /// `jsi` by whoever may use the admin socket.
+    /// `jsi` by whoever may use the admin socket: started by the installed shell,
+    /// so that the requester has that uid too.
     #[must_use]
     pub fn admin<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Program {
         let peer = match self.world.mode {
             crate::Mode::Host => Peer { uid: 0 },
             crate::Mode::User(uid) => Peer { uid },
         };
-        self.program(peer, self.world.bin("jsi"))
+        self.program(peer, self.world.bin("shell"))
             .env("JSI_ADMIN_SOCK", self.world.admin_socket())
+            .args(["-c", "\"$0\" \"$@\"; exit $?"])
+            .args([self.world.bin("jsi")])
             .args(args)
     }
 

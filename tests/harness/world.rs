@@ -83,12 +83,15 @@ impl World {
         }
     }
 
-    /// Copies a program to `bin/<name>`: root-owned (by root), mode 0755.
+    /// Copies a program to `bin/<name>`: root-owned (by root), mode 0755. Another
+    /// process writes it: a descriptor of ours that is open for writing could be
+    /// inherited by what another test starts meanwhile (ETXTBSY).
     pub fn install(&self, from: &Path, name: &str) -> PathBuf {
         let to = self.bin(name);
-        fs::copy(from, &to)
-            .unwrap_or_else(|e| panic!("{}: {e} (run contrib/build first)", from.display()));
-        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(from.is_file(), "{} is not there: run contrib/build first", from.display());
+        let mut install = std::process::Command::new("/usr/bin/install");
+        let status = install.args(["-m", "0755", "--"]).arg(from).arg(&to).status();
+        assert!(status.expect("install(1) runs").success(), "{} is not installed", to.display());
         to
     }
 
