@@ -9,8 +9,8 @@ use super::server::{Learned, Server, Stop};
 use super::wire::{Attested, Body, Op, Refused, Reply, Request};
 use super::{Anchor, AttestError};
 use crate::config::{Config, Mode};
-use crate::process::SeqPacket;
 use crate::process::pidfd;
+use crate::process::{MAX_DATAGRAM, SeqPacket};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -255,8 +255,30 @@ impl Attestor {
     }
 
     fn reply(&self, id: u64, body: Body, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let bytes = postcard::to_stdvec(&Reply { id, body }).map_err(io::Error::other)?;
-        self.link.send(&bytes, fd.as_slice())
+        let (bytes, whole) = encode(id, body)?;
+        self.link.send(&bytes, if whole { fd.as_slice() } else { &[] })
+    }
+}
+
+/// The reply as it is sent, and whether it is the whole of it. How long facts
+/// are is up to the processes that they are about: what does not fit into a
+/// datagram fails that one question, and never the link.
+fn encode(id: u64, body: Body) -> io::Result<(Vec<u8>, bool)> {
+    let too_long = || {
+        AttestError::Limit("the facts about it and its ancestors are too long to be told".into())
+    };
+    let instead = match &body {
+        Body::Attested(_) => Some(Body::Attested(Err(too_long()))),
+        Body::Resolved(_) => Some(Body::Resolved(Err(too_long()))),
+        Body::Found(_) => Some(Body::Found(None)),
+        Body::Reloaded(_) => Some(Body::Reloaded(Err("the answer is too long".into()))),
+        Body::Opened(_) | Body::Rechecked(_) | Body::Pong => None,
+    };
+    let encoded = |body: Body| postcard::to_stdvec(&Reply { id, body }).map_err(io::Error::other);
+    let bytes = encoded(body)?;
+    match instead {
+        Some(instead) if bytes.len() > MAX_DATAGRAM => Ok((encoded(instead)?, false)),
+        _ => Ok((bytes, true)),
     }
 }
 
@@ -284,5 +306,35 @@ impl From<AttestError> for Failed {
 impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
         Self::Link(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attestation::ProcessIdentity;
+
+    #[test]
+    fn an_answer_that_is_too_long_does_not_end_the_link() {
+        let long = ProcessIdentity {
+            pid: 2,
+            start_time: 3,
+            pidfs_handle: None,
+            exe: Some("x".repeat(MAX_DATAGRAM)),
+        };
+        let (ours, theirs) = nix::sys::socket::socketpair(
+            nix::sys::socket::AddressFamily::Unix,
+            nix::sys::socket::SockType::SeqPacket,
+            None,
+            nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
+        let (bytes, whole) = encode(7, Body::Resolved(Ok(long))).unwrap();
+        assert!(!whole);
+        SeqPacket::new(ours).send(&bytes, &[]).unwrap();
+        let (got, _) = SeqPacket::new(theirs).recv().unwrap().unwrap();
+        let reply: Reply = postcard::from_bytes(&got).unwrap();
+        assert_eq!(reply.id, 7);
+        assert!(matches!(reply.body, Body::Resolved(Err(AttestError::Limit(_)))));
     }
 }
