@@ -1,6 +1,7 @@
 //! Leases that are: renewed, released, read, watched.
 
 use super::{Pipeline, Wanted, failures};
+use crate::approval;
 use crate::attestation::{Anchor, Attestation, BoundProcess};
 use crate::connection::{Channel, Connection};
 use crate::delivery::{CredentialInfo, Failure, LeaseFilter, Watch};
@@ -80,6 +81,10 @@ impl Pipeline {
             ..Wanted::plain(Action::Renew, Some(&view.credential))
         };
         let permit = self.decide(&force, on, &attestation, &request, &entry.facts, &wanted)?;
+        // More time is as much to be approved as the lease was.
+        let approved = approval::approve(permit)
+            .map_err(|no| self.refuse_renewal(&request, &attestation, &view, &no))?;
+        let permit = approved.permit();
         let most = Some(permit.limits().max_ttl);
         let renewed = self.engine.renew(id, &key, increment, most).await;
         let mut renewed = renewed.map_err(|error| failures::lease(&error))?;

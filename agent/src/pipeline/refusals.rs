@@ -1,8 +1,10 @@
 //! Refusals that the log has.
 
-use super::{InForce, Pipeline, Wanted, records};
+use super::{InForce, Pipeline, Wanted, failures, records};
+use crate::approval::ApprovalError;
 use crate::attestation::Attestation;
 use crate::delivery::{Ask, Failure};
+use crate::lease::LeaseView;
 use crate::log::Event;
 use crate::names::{CredentialName, LeaseId, RequestId};
 use crate::policy::{Action, Decision};
@@ -24,6 +26,27 @@ impl Pipeline {
             action: action.to_owned(),
             credential: ask.credential.to_string(),
             scope: ask.scope.clone(),
+            code: reason_code(failure.reason).to_owned(),
+            reason: failure.message.clone(),
+            who: Some(records::holder(attestation)),
+        });
+        failure.with("request_id", request.as_str())
+    }
+
+    /// Records that a renewal which policy had permitted was not approved.
+    pub(super) fn refuse_renewal(
+        &self,
+        request: &RequestId,
+        attestation: &Attestation,
+        view: &LeaseView,
+        no: &ApprovalError,
+    ) -> Failure {
+        let failure = failures::approval(no);
+        self.log.append_background(Event::Denied {
+            request: request.clone(),
+            action: "renew".to_owned(),
+            credential: view.credential.to_string(),
+            scope: view.scope.clone(),
             code: reason_code(failure.reason).to_owned(),
             reason: failure.message.clone(),
             who: Some(records::holder(attestation)),
