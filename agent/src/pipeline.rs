@@ -22,7 +22,7 @@ use crate::connection::{Channel, Connection};
 use crate::delivery::{Ask, BindingAsk, Delivered, Explained, Failure};
 use crate::issuer::{Catalogue, Entry, Order};
 use crate::lease::{BindingKey, Bound, Engine, Grant, LeaseError, LeaseView, Terms};
-use crate::log::{EndReason, Event, Log};
+use crate::log::{EndReason, Event, LeaseState, Log};
 use crate::memory::{Secret, random_array};
 use crate::names::{CredentialName, LeaseId, RequestId};
 use crate::policy::{
@@ -115,13 +115,17 @@ impl Pipeline {
         let Some(entry) = force.catalogue.find(&ask.credential) else {
             return Err(self.unknown_credential(&force, &attestation, &request, &ask.credential));
         };
-        known_scope(&entry, &ask.scope)?;
         let permit = self.permit(&force, on, &attestation, &request, &entry, &ask)?;
+        // After policy: what its issuer takes is for those who may have it.
+        known_scope(&entry, &ask.scope)
+            .map_err(|no| self.refuse(&request, &attestation, "request", &ask, no))?;
         let approved = approval::approve(permit).map_err(|no| {
             self.refuse(&request, &attestation, "request", &ask, failures::approval(&no))
         })?;
         let permit = approved.permit();
-        let binding = self.bind(on, &attestation, &ask, permit.limits().bind).await?;
+        let binding = self.bind(on, &attestation, &ask, permit.limits().bind).await;
+        let binding =
+            binding.map_err(|no| self.refuse(&request, &attestation, "request", &ask, no))?;
         let (lease, secret, reused) = match self.held(&ask, permit, &binding) {
             Some((id, key)) => {
                 let (lease, secret) = self.redeliver((&id, &key), &request, &ask, &entry).await?;
@@ -143,7 +147,48 @@ impl Pipeline {
             let failure = failures::refusal(&refused);
             return Err(self.withhold(&lease.id, &request, &attestation, &ask, failure));
         }
+        if let Err(failure) =
+            self.still_permitted(&force, on, &attestation, permit, &ask, &lease.id)
+        {
+            return Err(self.withhold(&lease.id, &request, &attestation, &ask, failure));
+        }
         Ok(Delivered { lease, secret, request, reused })
+    }
+
+    /// What may have changed while the request was served: the permit's time,
+    /// policy itself, the lock, and the lease.
+    fn still_permitted(
+        &self,
+        force: &Arc<InForce>,
+        on: &Connection,
+        attestation: &Attestation,
+        permit: &Permit,
+        ask: &Ask,
+        lease: &LeaseId,
+    ) -> Result<(), Failure> {
+        let request = permit.request_id();
+        if permit.expired(self.clock.now().boot) {
+            let message = "the request took longer than its permit lives; ask again";
+            return Err(Failure::new(Reason::LimitReached, message).with("limit", "permit"));
+        }
+        if self.engine.is_locked() {
+            return Err(failures::lease(&LeaseError::Locked));
+        }
+        let now = self.in_force();
+        if !Arc::ptr_eq(force, &now) {
+            let Some(entry) = now.catalogue.find(&ask.credential) else {
+                return Err(self.unknown_credential(&now, attestation, request, &ask.credential));
+            };
+            let anew = self.permit(&now, on, attestation, request, &entry, ask)?;
+            if anew.limits() != permit.limits() {
+                let message = "policy was changed while the request was served; ask again";
+                return Err(Failure::new(Reason::DeniedByPolicy, message));
+            }
+        }
+        match self.engine.get(lease, None) {
+            Ok(view) if view.state == LeaseState::Active => Ok(()),
+            Ok(_) | Err(_) => Err(failures::lease(&LeaseError::Ended)),
+        }
     }
 
     /// Attestation: who asks, or a refusal that the log has.
@@ -258,12 +303,7 @@ impl Pipeline {
         ask: &Ask,
         demanded: Option<BindingKind>,
     ) -> Result<Bound, Failure> {
-        let binding = ask.binding.unwrap_or(match demanded {
-            None | Some(BindingKind::Process) => BindingAsk::Process(Anchor::Requester),
-            Some(BindingKind::Connection) => BindingAsk::Connection,
-            Some(BindingKind::None) => BindingAsk::None,
-        });
-        match binding {
+        match chosen_binding(ask.binding, demanded)? {
             BindingAsk::None => Ok(Bound::None),
             BindingAsk::Connection => {
                 let connection = Arc::clone(on);
@@ -293,7 +333,8 @@ impl Pipeline {
             ) => RequesterKey { pid, start_time, ..permit.requester().clone() },
             _ => permit.requester().clone(),
         };
-        let id = self.engine.reusable(&key, &ask.credential, &ask.scope, binding.key())?;
+        let limits = permit.limits();
+        let id = self.engine.reusable(&key, &ask.credential, &ask.scope, binding.key(), limits)?;
         Some((id, key))
     }
 
@@ -383,6 +424,36 @@ fn becoming(mut process: BoundProcess, anchor: Anchor, target: Option<&Target>) 
     process
 }
 
+/// What was asked for where policy lets it, else what policy demands. Clients
+/// name the requester where nobody said anything, so that this gives way; what
+/// only a person can have meant is refused instead.
+fn chosen_binding(
+    asked: Option<BindingAsk>,
+    demanded: Option<BindingKind>,
+) -> Result<BindingAsk, Failure> {
+    let policys = match demanded {
+        None | Some(BindingKind::Process) => BindingAsk::Process(Anchor::Requester),
+        Some(BindingKind::Connection) => BindingAsk::Connection,
+        Some(BindingKind::None) => BindingAsk::None,
+    };
+    let Some(asked) = asked else { return Ok(policys) };
+    let kind = match asked {
+        BindingAsk::Process(_) => BindingKind::Process,
+        BindingAsk::Connection => BindingKind::Connection,
+        BindingAsk::None => BindingKind::None,
+    };
+    match (asked, demanded) {
+        (_, None) => Ok(asked),
+        (_, Some(demanded)) if demanded == kind => Ok(asked),
+        (BindingAsk::Process(Anchor::Requester), Some(_)) => Ok(policys),
+        (_, Some(demanded)) => Err(Failure::new(
+            Reason::BindingRefused,
+            format!("policy demands that the lease be bound to {}", demanded.name()),
+        )
+        .with("field", "binding")),
+    }
+}
+
 /// Refuses a scope key that the issuer does not take.
 fn known_scope(entry: &Entry, scope: &BTreeMap<String, String>) -> Result<(), Failure> {
     let known = entry.capabilities.scope_keys;
@@ -406,4 +477,32 @@ fn known_fields(secret: &Secret, wanted: &[String]) -> Result<(), Failure> {
     let names: Vec<_> = secret.fields().iter().map(|field| field.name.as_str()).collect();
     let message = format!("there is no field {name:?}; the secret has {}", names.join(", "));
     Err(Failure::new(Reason::UnknownField, message).with("field", name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_that_policy_demands_is_not_evaded_by_naming_another() {
+        let requester = BindingAsk::Process(Anchor::Requester);
+        let connection = Some(BindingKind::Connection);
+        assert_eq!(chosen_binding(None, None).unwrap(), requester);
+        assert_eq!(chosen_binding(Some(BindingAsk::None), None).unwrap(), BindingAsk::None);
+        // What `jsi get` sends where nothing was said.
+        assert_eq!(chosen_binding(Some(requester), connection).unwrap(), BindingAsk::Connection);
+        assert_eq!(chosen_binding(None, connection).unwrap(), BindingAsk::Connection);
+        let process = Some(BindingKind::Process);
+        let session = BindingAsk::Process(Anchor::Session);
+        assert_eq!(chosen_binding(Some(session), process).unwrap(), session);
+        for (asked, demanded) in [
+            (BindingAsk::Process(Anchor::Pid(7)), connection),
+            (session, Some(BindingKind::None)),
+            (BindingAsk::None, process),
+            (BindingAsk::Connection, process),
+        ] {
+            let refused = chosen_binding(Some(asked), demanded).unwrap_err();
+            assert_eq!(refused.reason, Reason::BindingRefused);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::issuer::{AtRest, Class, Sealing};
 use crate::log::{EndReason, Event};
 use crate::memory::Secret;
 use crate::names::{CredentialName, LeaseId, RequestId};
-use crate::policy::{Delivery, RequesterKey};
+use crate::policy::{Delivery, Limits as PolicyLimits, RequesterKey};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -76,7 +76,8 @@ impl Engine {
 
     /// A live lease that this request may share: the same requester, credential,
     /// scope and binding, kept, with uses left, and not about to expire (a tenth
-    /// of its TTL, or a second).
+    /// of its TTL, or a second). `limits` are those of now: a lease that was
+    /// granted under laxer ones is not shared.
     #[must_use]
     pub fn reusable(
         &self,
@@ -84,7 +85,11 @@ impl Engine {
         credential: &CredentialName,
         scope: &BTreeMap<String, String>,
         binding: BindingKey,
+        limits: &PolicyLimits,
     ) -> Option<LeaseId> {
+        if limits.hold_none {
+            return None;
+        }
         let subject = Subject { credential: credential.clone(), scope: scope.clone() };
         let slot = slot(key, &subject, binding);
         let now = self.clock.now().boot;
@@ -97,6 +102,8 @@ impl Engine {
                 && entry.may_read(key)
                 && entry.holder.digest == key.digest
                 && entry.uses_left != Some(0)
+                && limits.max_uses.is_none_or(|most| entry.uses_left.is_some_and(|u| u <= most))
+                && entry.expires <= entry.issued.boot.plus(limits.max_ttl)
                 && left >= REUSE_LEFT
                 && left >= Duration::from_millis(entry.ttl_ms / 10)
         });
@@ -139,7 +146,8 @@ impl Engine {
             uses_left,
         };
         self.journal.append(delivered, None).await?;
-        // It may have ended while the record was written.
+        // It may have ended, or the agent been locked, while the record was written.
+        self.unlocked()?;
         let (view, at_rest) = self.with_live(id, |entry, now| {
             let at_rest = match uses_left {
                 Some(0) => entry.at_rest.take(),

@@ -6,7 +6,7 @@ use crate::issuer::IssuerError;
 use crate::issuer::fakes::FakeIssuer;
 use crate::log::{EndReason, LeaseState};
 use crate::names::RequestId;
-use crate::policy::Delivery;
+use crate::policy::{Delivery, Limits};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -95,7 +95,7 @@ async fn the_same_requester_gets_the_same_lease_and_another_does_not() {
     let view = bench.granted(bench.grant(&key(1))).await;
     let scope = BTreeMap::new();
     let reusable = |key: &crate::policy::RequesterKey, binding| {
-        bench.engine.reusable(key, &view.credential, &scope, binding)
+        bench.engine.reusable(key, &view.credential, &scope, binding, &limits())
     };
     assert_eq!(reusable(&key(1), BindingKey::None), Some(view.id.clone()));
     // Bound to nothing: uid and digest.
@@ -118,6 +118,25 @@ async fn the_same_requester_gets_the_same_lease_and_another_does_not() {
     // About to expire: less than a tenth is left.
     bench.pass(9 * MINUTE + Duration::from_millis(1));
     assert_eq!(reusable(&key(1), BindingKey::None), None);
+}
+
+#[tokio::test]
+async fn a_lease_is_not_shared_where_policy_has_become_stricter() {
+    let bench = Bench::new();
+    let view = bench.granted(bench.grant(&key(1))).await;
+    let scope = BTreeMap::new();
+    let reusable = |limits: &Limits| {
+        let none = BindingKey::None;
+        bench.engine.reusable(&key(1), &view.credential, &scope, none, limits)
+    };
+    assert_eq!(reusable(&limits()), Some(view.id.clone()));
+    for stricter in [
+        Limits { max_ttl: MINUTE, ..limits() },
+        Limits { max_uses: Some(1), ..limits() },
+        Limits { hold_none: true, ..limits() },
+    ] {
+        assert_eq!(reusable(&stricter), None, "{stricter:?}");
+    }
 }
 
 #[tokio::test]
@@ -156,7 +175,8 @@ async fn uses_are_counted_before_delivery_and_never_exceeded() {
     assert!(matches!(third, Err(LeaseError::UsesSpent)));
     assert_eq!(resting(&bench), 0, "nothing is kept that may not be read again");
     assert_eq!(bench.journal.kinds(), ["granted", "delivered"]);
-    let reusable = engine.reusable(&key(1), &view.credential, &BTreeMap::new(), BindingKey::None);
+    let reusable =
+        engine.reusable(&key(1), &view.credential, &BTreeMap::new(), BindingKey::None, &limits());
     assert_eq!(reusable, None);
 }
 
@@ -366,4 +386,16 @@ async fn the_past_and_future_are_shown_on_the_wall_clock() {
     assert_eq!(view.expires_wall.0, 1_600_000);
     assert_eq!(view.binding_text(), "nothing");
     assert!(Arc::strong_count(&bench.engine) >= 1);
+}
+
+/// As lax as the fakes' grants.
+fn limits() -> Limits {
+    Limits {
+        max_ttl: 24 * 60 * MINUTE,
+        default_ttl: MINUTE,
+        max_uses: None,
+        approvals: Vec::new(),
+        bind: None,
+        hold_none: false,
+    }
 }
