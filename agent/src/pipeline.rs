@@ -5,6 +5,7 @@ mod decisions;
 mod failures;
 mod leases;
 mod operate;
+mod quiet;
 mod records;
 mod refusals;
 mod serving;
@@ -268,7 +269,7 @@ impl Pipeline {
             credential: credential.clone(),
             permitted,
             reason: reason.to_owned(),
-            attestation: Arc::new(attestation.clone()),
+            attestation: Arc::new(attestation.told()),
             steps,
             limits,
         };

@@ -123,7 +123,7 @@ impl Attestor {
             advisory: facts.advisory.clone(),
             caller_image: caller,
             requester_image: requester,
-            requester_pidfd,
+            requester_pidfd: Some(requester_pidfd),
         })
     }
 

@@ -1,5 +1,6 @@
 //! From a broker process to an agent that serves.
 
+use super::quiet::Quiet;
 use super::status::About;
 use super::{Decisions, InForce, Pipeline, stop};
 use crate::attestation::Attestor;
@@ -267,9 +268,10 @@ impl Door {
         mut stopped: watch::Receiver<bool>,
     ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<> {
         let log = self.log.clone();
+        let quiet = Quiet::new();
         let refused: Refused = Arc::new(move |peer: Peer, why: &Refusal| {
-            tracing::warn!(pid = peer.pid, uid = peer.uid, %why, "connection refused");
-            let reason = why.to_string();
+            let Some(reason) = quiet.say(peer.uid, why.to_string()) else { return };
+            tracing::warn!(pid = peer.pid, uid = peer.uid, why = reason, "connection refused");
             log.append_background(Event::Refused { pid: peer.pid, uid: peer.uid, reason });
         });
         let endpoint = Endpoint {

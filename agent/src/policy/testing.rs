@@ -52,7 +52,7 @@ pub fn direct(process: ProcessFacts) -> Attestation {
         advisory: Vec::new(),
         caller_image: ImageId(1),
         requester_image: ImageId(1),
-        requester_pidfd: Arc::new(null.into()),
+        requester_pidfd: Some(Arc::new(null.into())),
     }
 }
 
