@@ -187,6 +187,17 @@ impl Engine {
         })
     }
 
+    /// Lets go of what live leases hold of a stored secret, because another was
+    /// put in its place: whoever asks again gets that one.
+    pub fn forget_stored(&self, credential: &CredentialName) {
+        let mut table = self.table();
+        for entry in table.entries.values_mut() {
+            if entry.subject.credential == *credential && entry.offer.class == Class::Static {
+                entry.at_rest = None;
+            }
+        }
+    }
+
     /// Moves a lease's expiry to `increment` from now (`None`: the TTL that it was
     /// granted with); it may come earlier. Clamped, with a warning, to what the
     /// grant allows and, counted from issue, to `max_ttl`, which policy says now.

@@ -124,7 +124,12 @@ impl Entry {
     }
 
     pub(super) fn is_of(&self, key: &RequesterKey) -> bool {
-        view::is_of(&self.holder, &self.binding.record(), key)
+        // Asked of every lease when one uid lists its own: nothing is copied.
+        let bound = match &self.binding {
+            Binding::Process(process) => Some((process.pid, process.start_time)),
+            Binding::Connection(_) | Binding::None => None,
+        };
+        view::is_of(&self.holder, bound, matches!(self.binding, Binding::None), key)
     }
 
     /// Whether `key` may have the secret again: only the bound process; where the

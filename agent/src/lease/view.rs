@@ -78,30 +78,30 @@ impl LeaseView {
     /// or, where it is bound to nothing, one of the same uid and digest.
     #[must_use]
     pub fn is_of(&self, key: &RequesterKey) -> bool {
-        is_of(&self.holder, &self.binding, key)
+        let bound = match self.binding {
+            BindingRecord::Process { pid, start_time, .. } => Some((pid, start_time)),
+            BindingRecord::Connection | BindingRecord::None => None,
+        };
+        is_of(&self.holder, bound, self.binding == BindingRecord::None, key)
     }
 }
 
-/// See [`LeaseView::is_of`].
-pub(super) fn is_of(holder: &HolderRecord, binding: &BindingRecord, key: &RequesterKey) -> bool {
+/// See [`LeaseView::is_of`]. `bound`: pid and start time of the bound process;
+/// `unbound`: it is bound to nothing.
+pub(super) fn is_of(
+    holder: &HolderRecord,
+    bound: Option<(u32, u64)>,
+    unbound: bool,
+    key: &RequesterKey,
+) -> bool {
     if key.uid != holder.uid {
         return false;
     }
     let same_program = key.digest == holder.digest;
     // An unknown digest never makes two processes the same requester.
-    let anyone = matches!(binding, BindingRecord::None) && key.digest.is_some();
+    let anyone = unbound && key.digest.is_some();
     let asked = key.pid == holder.pid && key.start_time == holder.start_time;
-    (same_program && (asked || anyone)) || is_bound(binding, key)
-}
-
-/// Whether `key` is the very process that the lease is bound to.
-pub(super) fn is_bound(binding: &BindingRecord, key: &RequesterKey) -> bool {
-    match binding {
-        BindingRecord::Process { pid, start_time, .. } => {
-            (*pid, *start_time) == (key.pid, key.start_time)
-        }
-        BindingRecord::Connection | BindingRecord::None => false,
-    }
+    (same_program && (asked || anyone)) || bound == Some((key.pid, key.start_time))
 }
 
 /// What a watcher hears.

@@ -47,6 +47,9 @@ impl Pipeline {
         let replaced = self
             .with_store(move |store| store.put(&to, &by, &purpose, secret, replace, now))
             .await?;
+        if replaced {
+            self.engine.forget_stored(&name);
+        }
         let stored = self.refresh_and_find(&name).await?;
         self.record(Event::SecretPut {
             name: name.to_string(),
