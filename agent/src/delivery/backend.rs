@@ -11,6 +11,7 @@ use crate::names::{CredentialName, LeaseId, RequestId};
 use crate::policy::{Delivery, Limits, Step, Target};
 use crate::store::StoredInfo;
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -260,4 +261,10 @@ pub struct Watch {
     pub changes: Watcher,
     /// Which of them the watcher may see.
     pub may_see: Box<dyn Fn(&LeaseView) -> bool + Send + Sync>,
+    /// Whether the watcher is who it was when the watch began; to be asked
+    /// before each change is told.
+    pub still: Box<dyn Fn() -> Checked + Send + Sync>,
 }
+
+/// What [`Watch::still`] answers.
+pub type Checked = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;

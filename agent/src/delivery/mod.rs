@@ -8,7 +8,7 @@ mod failure;
 pub mod grpc;
 
 pub use backend::{
-    Ask, Backend, BindingAsk, CredentialInfo, Delivered, Explained, LeaseFilter, NewSecret,
-    Reloaded, StatusReport, Watch,
+    Ask, Backend, BindingAsk, Checked, CredentialInfo, Delivered, Explained, LeaseFilter,
+    NewSecret, Reloaded, StatusReport, Watch,
 };
 pub use failure::Failure;

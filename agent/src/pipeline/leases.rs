@@ -4,12 +4,13 @@ use super::{Pipeline, Wanted, failures};
 use crate::approval;
 use crate::attestation::{Anchor, Attestation, BoundProcess};
 use crate::connection::{Channel, Connection};
-use crate::delivery::{CredentialInfo, Failure, LeaseFilter, Watch};
+use crate::delivery::{Checked, CredentialInfo, Failure, LeaseFilter, Watch};
 use crate::lease::{Filter, LeaseView};
 use crate::memory::random_array;
 use crate::names::{LeaseId, RequestId};
 use crate::policy::{Action, Decision, RequesterKey};
 use jsi_proto::v1::Reason;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A lease of the requester's own.
@@ -154,7 +155,7 @@ impl Pipeline {
         on: &Connection,
         filter: &LeaseFilter,
     ) -> Result<Vec<LeaseView>, Failure> {
-        let filter = self.filter(on, filter).await?;
+        let (filter, _) = self.filter(on, filter).await?;
         Ok(self.engine.list(&filter))
     }
 
@@ -164,27 +165,40 @@ impl Pipeline {
         on: &Connection,
         filter: &LeaseFilter,
     ) -> Result<Watch, Failure> {
-        let filter = self.filter(on, filter).await?;
+        let (filter, attestation) = self.filter(on, filter).await?;
         let (present, changes) = self.engine.subscribe(&filter);
         let Filter { keys, prefix, .. } = filter;
         let may_see = move |view: &LeaseView| {
             view.id.as_str().starts_with(&prefix)
                 && keys.as_ref().is_none_or(|keys| keys.iter().any(|key| view.is_of(key)))
         };
-        Ok(Watch { present, changes, may_see: Box::new(may_see) })
+        let attestor = self.attestor.clone();
+        let attestation = Arc::new(attestation);
+        let still = move || -> Checked {
+            let (attestor, attestation) = (attestor.clone(), Arc::clone(&attestation));
+            Box::pin(async move {
+                let checked = attestor.recheck(&attestation).await;
+                checked.map_err(|changed| failures::attestation(&changed))
+            })
+        };
+        Ok(Watch { present, changes, may_see: Box::new(may_see), still: Box::new(still) })
     }
 
-    async fn filter(&self, on: &Connection, filter: &LeaseFilter) -> Result<Filter, Failure> {
-        let keys = if filter.all {
-            self.administer(on, Action::Administer).await?;
-            None
+    async fn filter(
+        &self,
+        on: &Connection,
+        filter: &LeaseFilter,
+    ) -> Result<(Filter, Attestation), Failure> {
+        let (keys, attestation) = if filter.all {
+            (None, self.administer(on, Action::Administer).await?)
         } else {
             let request = RequestId::new(random_array());
             let attestation = self.attest(on, &request, "read", None).await?;
             let key = RequesterKey::of(&attestation.requester);
             let origin = self.origin(&attestation).await;
-            Some(std::iter::once(key).chain(origin).collect())
+            (Some(std::iter::once(key).chain(origin).collect()), attestation)
         };
-        Ok(Filter { keys, prefix: filter.prefix.clone(), ended: filter.ended })
+        let filter = Filter { keys, prefix: filter.prefix.clone(), ended: filter.ended };
+        Ok((filter, attestation))
     }
 }

@@ -3,9 +3,9 @@
 use super::failure::status;
 use super::stream::{OneByOne, messages};
 use super::{connection, convert, parse};
+use crate::config::Limits;
 use crate::delivery::{Backend, LeaseFilter, Watch};
 use crate::lease::{Change, LeaseView};
-use crate::names::LeaseId;
 use futures_util::{StreamExt, stream};
 use jsi_proto::v1::agent_server::Agent;
 use jsi_proto::v1::{self, lease_event::Kind};
@@ -19,11 +19,13 @@ use tonic::{Request, Response, Status};
 pub(super) struct AgentService<B> {
     backend: Arc<B>,
     longest_ttl: Duration,
+    write_timeout: Duration,
 }
 
 impl<B> AgentService<B> {
-    pub(super) fn new(backend: Arc<B>, longest_ttl: Duration) -> Self {
-        Self { backend, longest_ttl }
+    pub(super) fn new(backend: Arc<B>, limits: &Limits) -> Self {
+        let Limits { longest_ttl, write_timeout, .. } = *limits;
+        Self { backend, longest_ttl, write_timeout }
     }
 }
 
@@ -64,7 +66,9 @@ impl<B: Backend> Agent for AgentService<B> {
         let done = self.backend.request(&on, ask).await.map_err(status)?;
         let lease = v1::Lease { reused: done.reused, ..convert::lease(&done.lease) };
         let request_id = done.request.to_string();
-        Ok(Response::new(messages(lease, request_id, &done.secret, &fields)))
+        let messages = messages(lease, request_id, &done.secret, &fields);
+        let late = move || on.close_soon();
+        Ok(Response::new(messages.within(self.write_timeout, late)))
     }
 
     async fn renew_lease(
@@ -75,7 +79,7 @@ impl<B: Backend> Agent for AgentService<B> {
         let asked = request.into_inner();
         let increment =
             parse::ttl("increment", asked.increment, self.longest_ttl).map_err(status)?;
-        let id = LeaseId::from_text(&asked.lease_id);
+        let id = parse::lease_id(&asked.lease_id).map_err(status)?;
         let (view, warnings) = self.backend.renew(&on, &id, increment).await.map_err(status)?;
         let lease = v1::Lease { warnings, ..convert::lease(&view) };
         Ok(Response::new(v1::RenewLeaseResponse { lease: Some(lease) }))
@@ -86,7 +90,7 @@ impl<B: Backend> Agent for AgentService<B> {
         request: Request<v1::ReleaseLeaseRequest>,
     ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
         let on = connection(&request)?;
-        let id = LeaseId::from_text(&request.into_inner().lease_id);
+        let id = parse::lease_id(&request.into_inner().lease_id).map_err(status)?;
         let view = self.backend.release(&on, &id).await.map_err(status)?;
         Ok(Response::new(v1::ReleaseLeaseResponse { lease: Some(convert::lease(&view)) }))
     }
@@ -96,7 +100,7 @@ impl<B: Backend> Agent for AgentService<B> {
         request: Request<v1::GetLeaseRequest>,
     ) -> Result<Response<v1::GetLeaseResponse>, Status> {
         let on = connection(&request)?;
-        let id = LeaseId::from_text(&request.into_inner().lease_id);
+        let id = parse::lease_id(&request.into_inner().lease_id).map_err(status)?;
         let view = self.backend.lease(&on, &id).await.map_err(status)?;
         Ok(Response::new(v1::GetLeaseResponse { lease: Some(convert::lease(&view)) }))
     }
@@ -128,13 +132,19 @@ impl<B: Backend> Agent for AgentService<B> {
 }
 
 fn events(watch: Watch) -> impl Stream<Item = Result<v1::LeaseEvent, Status>> + Send {
-    let Watch { present, changes, may_see } = watch;
+    let Watch { present, changes, may_see, still } = watch;
     let mut first: Vec<_> = present.iter().map(|view| event(Kind::Present, Some(view))).collect();
     first.push(event(Kind::Synced, None));
-    let later = stream::unfold((changes, may_see), |(mut changes, may_see)| async {
+    let watching = Some((changes, may_see, still));
+    let later = stream::unfold(watching, |watching| async {
+        let (mut changes, may_see, still) = watching?;
         loop {
             let change = changes.next().await?;
             if change.lease().is_none_or(|lease| may_see(lease)) {
+                // A watch may be older than the program that reads it.
+                if let Err(changed) = still().await {
+                    return Some((Err(status(changed)), None));
+                }
                 let kind = match &change {
                     Change::Granted(_) => Kind::Granted,
                     Change::Renewed(_) => Kind::Renewed,
@@ -144,11 +154,11 @@ fn events(watch: Watch) -> impl Stream<Item = Result<v1::LeaseEvent, Status>> + 
                     Change::Lost(_) => Kind::Lost,
                 };
                 let said = event(kind, change.lease().map(|lease| &**lease));
-                return Some((said, (changes, may_see)));
+                return Some((Ok(said), Some((changes, may_see, still))));
             }
         }
     });
-    stream::iter(first).chain(later).map(Ok)
+    stream::iter(first).map(Ok).chain(later)
 }
 
 fn event(kind: Kind, lease: Option<&LeaseView>) -> v1::LeaseEvent {

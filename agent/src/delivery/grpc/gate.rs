@@ -17,6 +17,9 @@ use tower::{Layer, Service};
 /// Requests a second for one uid.
 pub(super) type UidRate = DefaultKeyedRateLimiter<u32>;
 
+/// Uids beyond which those that are quiet are forgotten.
+const MANY_UIDS: usize = 4096;
+
 /// A rate of `per_second` with a burst of as many again.
 pub(super) fn uid_rate(per_second: u32) -> UidRate {
     RateLimiter::keyed(Quota::per_second(NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN)))
@@ -82,6 +85,9 @@ async fn admit(connection: Option<Arc<Connection>>, rate: &UidRate) -> Result<()
     };
     connection.answered().await.map_err(|refused| failure::refusal(&refused))?;
     let uid = connection.peer.uid;
+    if rate.len() > MANY_UIDS {
+        rate.retain_recent();
+    }
     if rate.check_key(&uid).is_err() {
         return Err(Failure::new(
             Reason::LimitReached,

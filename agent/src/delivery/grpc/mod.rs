@@ -51,9 +51,8 @@ pub async fn serve<B: Backend>(
     let rate = Arc::new(gate::uid_rate(limits.requests_per_second));
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<AgentServer<agent::AgentService<B>>>().await;
-    let agent_service =
-        AgentServer::new(agent::AgentService::new(Arc::clone(&backend), limits.longest_ttl))
-            .max_decoding_message_size(limits.message_bytes);
+    let agent_service = AgentServer::new(agent::AgentService::new(Arc::clone(&backend), &limits))
+        .max_decoding_message_size(limits.message_bytes);
     let admin_service = admin.then(|| {
         AdminServer::new(admin::AdminService::new(backend, limits.secret_bytes))
             .max_decoding_message_size(limits.message_bytes)

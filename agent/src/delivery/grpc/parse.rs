@@ -5,7 +5,7 @@ use crate::attestation::{Anchor, Digest};
 use crate::delivery::{Ask, BindingAsk, Failure};
 use crate::lease::Selector;
 use crate::memory::{Field, SecretBuf};
-use crate::names::CredentialName;
+use crate::names::{CredentialName, LeaseId, MAX_CREDENTIAL_LEN};
 use crate::policy::{Delivery, Target};
 use jsi_proto::v1;
 use std::collections::BTreeMap;
@@ -21,6 +21,10 @@ const MAX_SCOPE_VALUE: usize = 256;
 const MAX_TEXT: usize = 256;
 /// Fields of a secret.
 const MAX_FIELDS: usize = 32;
+/// Bytes of a field's name.
+const MAX_FIELD_NAME: usize = 64;
+/// Bytes of a lease's ID: a credential's name, a slash and 26 characters.
+const MAX_LEASE_ID: usize = MAX_CREDENTIAL_LEN + 1 + 26;
 
 /// A request for a credential.
 pub(super) fn ask(
@@ -36,6 +40,9 @@ pub(super) fn ask(
     };
     if message.fields.len() > MAX_FIELDS {
         return Err(Failure::field("fields", "a secret has at most 32 fields"));
+    }
+    if message.fields.iter().any(|name| name.len() > MAX_FIELD_NAME) {
+        return Err(Failure::field("fields", "a field's name has at most 64 characters"));
     }
     Ok(Ask {
         credential: credential(&message.credential)?,
@@ -53,6 +60,14 @@ pub(super) fn ask(
 /// A credential's name.
 pub(super) fn credential(name: &str) -> Result<CredentialName, Failure> {
     CredentialName::new(name).map_err(|wrong| Failure::field("credential", wrong.to_string()))
+}
+
+/// A lease's ID: whether there is such a lease is not asked here.
+pub(super) fn lease_id(text: &str) -> Result<LeaseId, Failure> {
+    if text.is_empty() || text.len() > MAX_LEASE_ID || text.chars().any(char::is_control) {
+        return Err(Failure::field("lease_id", "is not the ID of a lease"));
+    }
+    Ok(LeaseId::from_text(text))
 }
 
 fn scope(
@@ -150,12 +165,12 @@ pub(super) fn selector(selector: Option<v1::LeaseSelector>) -> Result<Selector, 
     }
     let some = |text: String| (!text.is_empty()).then_some(text);
     let selector = Selector {
-        prefix: given.prefix,
+        prefix: text("selector.prefix", given.prefix)?,
         credential: None,
         digest: some(given.digest),
         uid: given.uid,
-        unit: some(given.unit),
-        container: some(given.container),
+        unit: some(text("selector.unit", given.unit)?),
+        container: some(text("selector.container", given.container)?),
         all: given.all,
     };
     let narrowed = !selector.prefix.is_empty()
