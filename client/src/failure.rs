@@ -67,7 +67,7 @@ impl Failure {
 
 /// What others wrote must not move the cursor.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if crate::output::moves(c) { '\u{fffd}' } else { c }).collect()
 }
 
 impl From<clap::Error> for Failure {

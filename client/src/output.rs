@@ -32,9 +32,30 @@ pub(crate) fn print(
     table: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
     match flag.format {
-        Format::Json => to_stdout(format!("{:#}\n", json()).as_bytes()),
+        Format::Json => to_stdout(escaped(&format!("{:#}\n", json())).as_bytes()),
         Format::Table => to_stdout(table().as_bytes()),
     }
+}
+
+/// What terminals obey, or what shows text in another order than it has:
+/// paths, units and notes are chosen by whoever is looked at.
+pub(crate) fn moves(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// JSON in which such characters are escaped too: serde_json leaves those above
+/// U+001F as they are, and they stand in strings only.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && moves(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// Writes to standard output past std's buffer, which would keep a copy.
@@ -79,8 +100,7 @@ pub(crate) fn paint(stream: &impl IsTerminal, colour: &str, text: &str) -> Strin
 /// Lays out rows under a heading, in columns as wide as they need to be.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     let shown = |cell: &str| -> String {
-        let cell: String =
-            cell.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let cell: String = cell.chars().map(|c| if moves(c) { '\u{fffd}' } else { c }).collect();
         if cell.is_empty() { "-".to_owned() } else { cell }
     };
     let mut lines = vec![heading.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
@@ -107,8 +127,7 @@ pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let mut text = String::new();
     for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
-        let value: String =
-            value.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let value: String = value.chars().map(|c| if moves(c) { '\u{fffd}' } else { c }).collect();
         text.push_str(&format!("{name:width$}  {value}\n"));
     }
     text
@@ -129,5 +148,14 @@ mod tests {
     fn control_characters_do_not_reach_the_terminal() {
         assert!(!table(&["A"], &[vec!["\x1b[31m".to_owned()]]).contains('\x1b'));
         assert!(!pairs(&[("a", "x\x1b]0;".to_owned())]).contains('\x1b'));
+        // C1 controls and what turns the direction of writing.
+        for bad in ['\u{9b}', '\u{202e}', '\u{2066}'] {
+            assert!(!table(&["A"], &[vec![bad.to_string()]]).contains(bad));
+            assert!(!pairs(&[("a", bad.to_string())]).contains(bad));
+            let json = serde_json::json!({ "a": bad.to_string() });
+            let text = escaped(&format!("{json:#}"));
+            assert!(!text.contains(bad), "{text}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), json);
+        }
     }
 }

@@ -8,7 +8,13 @@ pub(super) fn line(record: &Record) -> String {
     let who = if who.is_empty() { "-".to_owned() } else { who };
     let text = format!("{:<24}  {kind:<14}  {who:<28}  {what}", record.at);
     // What a process calls itself must not reach a terminal as a command.
-    text.trim_end().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.trim_end().chars().map(|c| if moves(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// What terminals obey, or what shows text in another order than it has.
+fn moves(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn parts(event: &Event) -> (&'static str, String, String) {
