@@ -183,12 +183,19 @@ fn process(facts: &ProcessFacts) -> v1::Process {
         container: text(&facts.container, "container"),
         cgroup: text(&facts.cgroup, "cgroup"),
         unreadable,
-        user: nix::unistd::User::from_uid(facts.uid.into())
-            .ok()
-            .flatten()
-            .map(|user| user.name)
-            .unwrap_or_default(),
+        user: user_name(facts.uid),
     }
+}
+
+/// By hand: NSS may ask the network, and this thread serves everybody.
+fn user_name(uid: u32) -> String {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = text.lines().find_map(|line| {
+        let mut columns = line.split(':');
+        let name = columns.next()?;
+        (columns.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_default()
 }
 
 fn take<'a, T>(fact: &'a Fact<T>, name: &str, unreadable: &mut Vec<String>) -> Option<&'a T> {
