@@ -53,8 +53,9 @@ pub(super) fn resolve(
             let step = Step::at(pid).map_err(caller)?;
             let uid = uid_of(&step).map_err(caller)?;
             if uid != held.uid {
+                // Not whose it is: /proc may be mounted with hidepid.
                 return Err(caller(format!(
-                    "process {pid} runs as uid {uid}, not as the caller's {}",
+                    "process {pid} does not run as the caller's uid {}",
                     held.uid
                 )));
             }
