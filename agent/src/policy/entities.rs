@@ -112,13 +112,15 @@ fn context(question: &Question<'_>, scope: EntityUid) -> Result<Record, String> 
         context.insert("tty".to_owned(), text(tty));
     }
     if let Some(target) = question.target {
-        let target = Record::from([
+        let mut facts = Record::from([
             ("exe".to_owned(), text(&target.exe)),
-            ("digest".to_owned(), text(&target.digest)),
             // Measured by the caller, so it weighs what the caller weighs.
             ("assurance".to_owned(), level(caller.assurance)),
         ]);
-        context.insert("target".to_owned(), record(target)?);
+        if !target.digest.is_empty() {
+            facts.insert("digest".to_owned(), text(&target.digest));
+        }
+        context.insert("target".to_owned(), record(facts)?);
     }
     Ok(context)
 }
