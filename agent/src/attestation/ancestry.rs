@@ -149,6 +149,21 @@ mod tests {
         }
     }
 
+    /// A process of the attacker that was put above an older client (by ending
+    /// those between, or as a subreaper) did not start it.
+    #[test]
+    fn a_requester_younger_than_the_caller_is_none() {
+        let caller = facts(50, 40, 500);
+        let above =
+            |start_time| refused(&facts(40, 30, start_time), "bash", &status(1000, &[40]), &caller);
+        assert_eq!(above(499), None);
+        assert_eq!(above(500), None, "started within the same tick");
+        for start_time in [501, 5_000, u64::MAX] {
+            let reason = above(start_time).unwrap();
+            assert!(reason.contains("younger than the caller"), "{reason}");
+        }
+    }
+
     #[test]
     fn the_walk_begins_with_the_real_parent() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
