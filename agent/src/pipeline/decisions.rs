@@ -6,42 +6,70 @@ use crate::names::RequestId;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-/// How many are remembered; older ones are in the log.
+/// How many are remembered; older ones are in the log, unless there were too
+/// many denials.
 const REMEMBERED: usize = 4096;
 /// Bytes that they may take together, roughly: a requester chooses how long its
 /// paths are and how many ancestors it has.
 const REMEMBERED_BYTES: usize = 4 << 20;
 
-/// A ring of decisions.
+/// The last decisions of each uid.
 #[derive(Default)]
-pub(super) struct Decisions(Mutex<Ring>);
+pub(super) struct Decisions(Mutex<Kept>);
 
 #[derive(Default)]
-struct Ring {
+struct Kept {
     bytes: usize,
-    order: VecDeque<(RequestId, usize)>,
+    by_uid: HashMap<u32, Share>,
     found: HashMap<RequestId, Explained>,
 }
 
+/// What is kept of one uid, oldest first, each with its weight.
+#[derive(Default)]
+struct Share {
+    bytes: usize,
+    order: VecDeque<(RequestId, usize)>,
+}
+
 impl Decisions {
-    /// Remembers one, and forgets the oldest where there are too many.
+    /// Remembers one, and forgets the oldest of whoever takes most where there is
+    /// too much: a uid that asks all the time pushes out only its own.
     pub(super) fn remember(&self, decision: Explained) {
-        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let weight = weight(&decision);
-        while ring.order.len() >= REMEMBERED || ring.bytes + weight > REMEMBERED_BYTES {
-            let Some((oldest, freed)) = ring.order.pop_front() else { break };
-            ring.bytes -= freed;
-            ring.found.remove(&oldest);
+        while kept.found.len() >= REMEMBERED || kept.bytes + weight > REMEMBERED_BYTES {
+            if !kept.forget_one() {
+                break;
+            }
         }
-        ring.bytes += weight;
-        ring.order.push_back((decision.request.clone(), weight));
-        ring.found.insert(decision.request.clone(), decision);
+        let share = kept.by_uid.entry(decision.attestation.requester.uid).or_default();
+        share.bytes += weight;
+        share.order.push_back((decision.request.clone(), weight));
+        kept.bytes += weight;
+        kept.found.insert(decision.request.clone(), decision);
     }
 
     /// The one of that name.
     pub(super) fn find(&self, request: &RequestId) -> Option<Explained> {
-        let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.found.get(request).cloned()
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.found.get(request).cloned()
+    }
+}
+
+impl Kept {
+    /// Whether there was one to forget.
+    fn forget_one(&mut self) -> bool {
+        let most = self.by_uid.iter().max_by_key(|(_, share)| share.bytes);
+        let Some(uid) = most.map(|(uid, _)| *uid) else { return false };
+        let Some(share) = self.by_uid.get_mut(&uid) else { return false };
+        let Some((oldest, weight)) = share.order.pop_front() else { return false };
+        share.bytes -= weight;
+        if share.order.is_empty() {
+            self.by_uid.remove(&uid);
+        }
+        self.bytes -= weight;
+        self.found.remove(&oldest);
+        true
     }
 }
 
@@ -107,9 +135,10 @@ mod tests {
         }
         drop(attestation);
         assert!(held.upgrade().is_none(), "a decision holds no descriptor");
-        let ring = decisions.0.lock().unwrap();
-        assert!(ring.bytes <= REMEMBERED_BYTES);
-        assert!(!ring.found.is_empty() && ring.found.len() < 50, "{}", ring.found.len());
-        assert_eq!(ring.found.len(), ring.order.len());
+        let kept = decisions.0.lock().unwrap();
+        assert!(kept.bytes <= REMEMBERED_BYTES);
+        assert!(!kept.found.is_empty() && kept.found.len() < 50, "{}", kept.found.len());
+        let listed: usize = kept.by_uid.values().map(|share| share.order.len()).sum();
+        assert_eq!(kept.found.len(), listed);
     }
 }
