@@ -2,10 +2,10 @@
 //! place that imports every stage.
 
 mod decisions;
+mod denials;
 mod failures;
 mod leases;
 mod operate;
-mod quiet;
 mod records;
 mod refusals;
 mod serving;
@@ -32,6 +32,7 @@ use crate::policy::{
 };
 use crate::store::Store;
 use decisions::Decisions;
+use denials::Denials;
 use jsi_proto::v1::Reason;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -53,6 +54,7 @@ struct Pipeline {
     store: Arc<Store>,
     in_force: RwLock<Arc<InForce>>,
     decisions: Decisions,
+    denials: Arc<Denials>,
     about: status::About,
 }
 
@@ -208,15 +210,18 @@ impl Pipeline {
             Err(refused) => failures::refusal(&refused),
         };
         let failure = failure.with("request_id", request.as_str());
-        self.log.append_background(Event::Denied {
-            request: request.clone(),
-            action: action.to_owned(),
-            credential: credential.map(ToString::to_string).unwrap_or_default(),
-            scope: BTreeMap::new(),
-            code: jsi_proto::reason_code(failure.reason).to_owned(),
-            reason: format!("pid {} uid {}: {}", on.peer.pid, on.peer.uid, failure.message),
-            who: None,
-        });
+        self.denials.denied(
+            on.peer.uid,
+            Event::Denied {
+                request: request.clone(),
+                action: action.to_owned(),
+                credential: credential.map(ToString::to_string).unwrap_or_default(),
+                scope: BTreeMap::new(),
+                code: jsi_proto::reason_code(failure.reason).to_owned(),
+                reason: format!("pid {} uid {}: {}", on.peer.pid, on.peer.uid, failure.message),
+                who: None,
+            },
+        );
         Err(failure)
     }
 
@@ -280,15 +285,18 @@ impl Pipeline {
                 Ok(*permit)
             }
             Decision::Deny(denial) => {
-                self.log.append_background(Event::Denied {
-                    request: request.clone(),
-                    action: action.to_owned(),
-                    credential: credential.clone(),
-                    scope: wanted.scope.clone(),
-                    code: "DENIED_BY_POLICY".to_owned(),
-                    reason: denial.reason.clone(),
-                    who: Some(records::holder(attestation)),
-                });
+                self.denials.denied(
+                    attestation.requester.uid,
+                    Event::Denied {
+                        request: request.clone(),
+                        action: action.to_owned(),
+                        credential: credential.clone(),
+                        scope: wanted.scope.clone(),
+                        code: "DENIED_BY_POLICY".to_owned(),
+                        reason: denial.reason.clone(),
+                        who: Some(records::holder(attestation)),
+                    },
+                );
                 self.decisions.remember(explained(false, &denial.reason, denial.steps, None));
                 Err(failures::denied(request, action, &credential))
             }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod connection;
+mod flood;
 mod image;
 mod limits;
 mod processes;

@@ -70,6 +70,11 @@ fn parts(event: &Event) -> (&'static str, String, String) {
         Event::Refused { pid, uid, reason } => {
             ("refused", format!("uid {uid} pid {pid}"), reason.clone())
         }
+        Event::Suppressed { uid, count } => (
+            "suppressed",
+            uid.map_or_else(|| "several uids".to_owned(), |uid| format!("uid {uid}")),
+            format!("{count} denials and refusals were left out"),
+        ),
         Event::SecretPut { name, owner, replaced, by } => {
             let replaced = if *replaced { "replaced, " } else { "" };
             ("secret-put", holder(by), format!("{name} ({replaced}owner {owner})"))

@@ -101,6 +101,10 @@ pub struct Limits {
     pub connections_per_uid: u32,
     /// Requests a second for one uid; a burst of as many again is let through.
     pub requests_per_second: u32,
+    /// Denials and refusals a second for one uid that the log keeps (and ten
+    /// seconds' worth at once; all uids together 20 times that). The others are
+    /// counted there. Everything else is always logged.
+    pub denials_logged_per_second: u32,
     /// Live leases.
     pub leases: u32,
     /// Live leases of one uid.
@@ -131,6 +135,7 @@ impl Default for Limits {
             connections: 4096,
             connections_per_uid: 1024,
             requests_per_second: 20_000,
+            denials_logged_per_second: 5,
             leases: 200_000,
             leases_per_uid: 120_000,
             message_bytes: 64 * 1024,

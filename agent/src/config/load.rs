@@ -323,6 +323,10 @@ impl Place<'_> {
             connections: number(&raw.connections, built_in.connections)?,
             connections_per_uid: number(&raw.connections_per_uid, built_in.connections_per_uid)?,
             requests_per_second: number(&raw.requests_per_second, built_in.requests_per_second)?,
+            denials_logged_per_second: number(
+                &raw.denials_logged_per_second,
+                built_in.denials_logged_per_second,
+            )?,
             leases: number(&raw.leases, built_in.leases)?,
             leases_per_uid: number(&raw.leases_per_uid, built_in.leases_per_uid)?,
             message_bytes: self.number(

@@ -54,6 +54,7 @@ impl Folded {
             Event::Recovered { .. }
             | Event::Denied { .. }
             | Event::Refused { .. }
+            | Event::Suppressed { .. }
             | Event::SecretPut { .. }
             | Event::SecretRemoved { .. }
             | Event::Admin { .. }

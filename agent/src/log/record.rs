@@ -144,6 +144,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Denials and refusals that were left out, because there were too many.
+    Suppressed {
+        /// Whose; absent: of several uids together.
+        uid: Option<u32>,
+        /// How many, since the last such record.
+        count: u64,
+    },
     /// A secret was stored.
     SecretPut {
         /// Its name.

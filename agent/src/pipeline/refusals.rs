@@ -21,15 +21,18 @@ impl Pipeline {
         ask: &Ask,
         failure: Failure,
     ) -> Failure {
-        self.log.append_background(Event::Denied {
-            request: request.clone(),
-            action: action.to_owned(),
-            credential: ask.credential.to_string(),
-            scope: ask.scope.clone(),
-            code: reason_code(failure.reason).to_owned(),
-            reason: failure.message.clone(),
-            who: Some(records::holder(attestation)),
-        });
+        self.denials.denied(
+            attestation.requester.uid,
+            Event::Denied {
+                request: request.clone(),
+                action: action.to_owned(),
+                credential: ask.credential.to_string(),
+                scope: ask.scope.clone(),
+                code: reason_code(failure.reason).to_owned(),
+                reason: failure.message.clone(),
+                who: Some(records::holder(attestation)),
+            },
+        );
         failure.with("request_id", request.as_str())
     }
 
@@ -72,15 +75,18 @@ impl Pipeline {
             Reason::UnknownCredential,
             format!("no credential {name} is defined{hint}"),
         );
-        self.log.append_background(Event::Denied {
-            request: request.clone(),
-            action: "request".to_owned(),
-            credential: name.to_string(),
-            scope: std::collections::BTreeMap::new(),
-            code: reason_code(failure.reason).to_owned(),
-            reason: "no such credential".to_owned(),
-            who: Some(records::holder(attestation)),
-        });
+        self.denials.denied(
+            attestation.requester.uid,
+            Event::Denied {
+                request: request.clone(),
+                action: "request".to_owned(),
+                credential: name.to_string(),
+                scope: std::collections::BTreeMap::new(),
+                code: reason_code(failure.reason).to_owned(),
+                reason: "no such credential".to_owned(),
+                who: Some(records::holder(attestation)),
+            },
+        );
         failure.with("request_id", request.as_str())
     }
 
@@ -93,15 +99,18 @@ impl Pipeline {
         attestation: &Attestation,
     ) {
         let credential: String = id.as_str().chars().take(200).collect();
-        self.log.append_background(Event::Denied {
-            request: request.clone(),
-            action: action.to_owned(),
-            credential,
-            scope: std::collections::BTreeMap::new(),
-            code: reason_code(Reason::UnknownLease).to_owned(),
-            reason: "the requester holds no lease of that ID".to_owned(),
-            who: Some(records::holder(attestation)),
-        });
+        self.denials.denied(
+            attestation.requester.uid,
+            Event::Denied {
+                request: request.clone(),
+                action: action.to_owned(),
+                credential,
+                scope: std::collections::BTreeMap::new(),
+                code: reason_code(Reason::UnknownLease).to_owned(),
+                reason: "the requester holds no lease of that ID".to_owned(),
+                who: Some(records::holder(attestation)),
+            },
+        );
     }
 }
 

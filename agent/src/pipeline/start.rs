@@ -1,8 +1,7 @@
 //! From a broker process to an agent that serves.
 
-use super::quiet::Quiet;
 use super::status::About;
-use super::{Decisions, InForce, Pipeline, stop};
+use super::{Decisions, Denials, InForce, Pipeline, stop};
 use crate::attestation::Attestor;
 use crate::clock::{Clock, boot_id};
 use crate::config::{Config, Limits, Mode, advisory};
@@ -126,6 +125,7 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
     restore(&engine, &attestor, &log, folded, &boot).await;
 
     let accepting = AcceptLimits::new(&within_descriptors(limits)?);
+    let denials = Arc::new(Denials::new(log.clone(), limits.denials_logged_per_second));
     let pipeline = Arc::new(Pipeline {
         clock: clock.clone(),
         attestor: attestor.clone(),
@@ -134,6 +134,7 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
         store,
         in_force: RwLock::new(Arc::new(in_force)),
         decisions: Decisions::default(),
+        denials: Arc::clone(&denials),
         about: About {
             pid: std::process::id(),
             attestor_pid: context.attestor_pid,
@@ -152,7 +153,12 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
     });
     let sockets = Sockets::open(&config, listeners)?;
     let (stopping, stopped) = watch::channel(false);
-    let door = Door { config, witness: Arc::new(attestor.clone()), accepting, log };
+    let door = Door {
+        config,
+        witness: Arc::new(attestor.clone()),
+        accepting,
+        denials: Arc::clone(&denials),
+    };
     let servers = [(Channel::Agent, sockets.agent), (Channel::Admin, sockets.admin)].map(
         |(channel, listener)| {
             tokio::spawn(door.serve(channel, listener, Arc::clone(&pipeline), stopped.clone()))
@@ -165,7 +171,9 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
         launcher_pidfd: context.launcher_pidfd,
         command: context.command,
     };
+    let telling = tokio::spawn(denials.tell());
     let result = stop::wait(&pipeline, parts, servers, &stopping).await;
+    telling.abort();
     drop(sockets.files);
     result
 }
@@ -256,7 +264,7 @@ struct Door {
     config: Config,
     witness: Arc<dyn Witness>,
     accepting: Arc<AcceptLimits>,
-    log: Log,
+    denials: Arc<Denials>,
 }
 
 impl Door {
@@ -267,13 +275,9 @@ impl Door {
         backend: Arc<Pipeline>,
         mut stopped: watch::Receiver<bool>,
     ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<> {
-        let log = self.log.clone();
-        let quiet = Quiet::new();
-        let refused: Refused = Arc::new(move |peer: Peer, why: &Refusal| {
-            let Some(reason) = quiet.say(peer.uid, why.to_string()) else { return };
-            tracing::warn!(pid = peer.pid, uid = peer.uid, why = reason, "connection refused");
-            log.append_background(Event::Refused { pid: peer.pid, uid: peer.uid, reason });
-        });
+        let denials = Arc::clone(&self.denials);
+        let refused: Refused =
+            Arc::new(move |peer: Peer, why: &Refusal| denials.refused(peer, why));
         let endpoint = Endpoint {
             backend,
             limits: self.config.limits,

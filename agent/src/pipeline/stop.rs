@@ -80,6 +80,7 @@ pub(super) async fn wait(
             server.abort();
         }
     }
+    pipeline.denials.settle();
     let stopped = Event::Stopped { why: why.to_owned() };
     pipeline.log.append(stopped).await?;
     Ok(())

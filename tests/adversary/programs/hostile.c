@@ -221,6 +221,43 @@ static int hoard(const char *path, int count) {
   return 0;
 }
 
+/* Asks `count` times over one connection; says how often it was denied. */
+static int ask_again(const char *path, const char *credential, int count) {
+  int fd = connected(path), denied = 0;
+  if (hello(fd) || answer_challenge(fd)) fail("challenge");
+  static struct frame f;
+  for (uint32_t stream = 1; denied < count; stream += 2) {
+    if (request(fd, stream, credential)) fail("send");
+    do {
+      if (next(fd, &f)) fail("answer");
+      housekeeping(fd, &f);
+    } while (f.stream != stream || !(f.flags & END_STREAM));
+    if (f.type != HEADERS) return 1; /* trailers alone: nothing was given */
+    denied++;
+  }
+  dprintf(1, "DENIED %d\n", denied);
+  return 0;
+}
+
+/* Connects `count` times and lets a child send; says how often it was cut off. */
+static int refused_again(const char *path, int count) {
+  int refused = 0;
+  for (int i = 0; i < count; i++) {
+    int fd = connected(path);
+    pid_t child = fork();
+    if (!child) _exit(hello(fd));
+    waitpid(child, NULL, 0);
+    char byte[64];
+    ssize_t n;
+    while ((n = read(fd, byte, sizeof byte)) > 0) {
+    }
+    refused++;
+    close(fd);
+  }
+  dprintf(1, "REFUSED %d\n", refused);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   const char *mode = argc > 1 ? argv[1] : "";
   if (!strcmp(mode, "get")) return ask(argv[2], argv[3]);
@@ -234,6 +271,8 @@ int main(int argc, char **argv) {
   if (!strcmp(mode, "orphan")) return orphan(argv[2], argv[3], argv[4]);
   if (!strcmp(mode, "send-descriptor")) return send_descriptor(argv[2], argv[3]);
   if (!strcmp(mode, "stop-reading")) return stop_reading(argv[2], argv[3]);
+  if (!strcmp(mode, "ask-again")) return ask_again(argv[2], argv[3], atoi(argv[4]));
+  if (!strcmp(mode, "refused-again")) return refused_again(argv[2], atoi(argv[4]));
   if (!strcmp(mode, "hoard")) return hoard(argv[2], atoi(argv[3]));
   if (!strcmp(mode, "on")) {
     int fd = atoi(argv[2]);
