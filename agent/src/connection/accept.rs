@@ -101,7 +101,7 @@ impl Door {
             Err(refusal) => return (self.refused)(peer, &refusal),
         };
         let guest = Guest { stream, peer, pidfd, deadline };
-        match self.limits.take(peer.uid) {
+        match self.limits.take(peer.uid, self.channel) {
             Ok(slot) => {
                 let door = self.clone();
                 tokio::spawn(async move { door.admit(guest, slot).await });

@@ -1,6 +1,6 @@
 //! How many connections there may be, in total and of one uid.
 
-use super::Refusal;
+use super::{Channel, Refusal};
 use crate::config::Limits;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,10 @@ use std::time::Duration;
 const RESERVE: u32 = 32;
 /// Of those, how many one uid may have, so that it cannot take them all.
 const RESERVE_PER_UID: u32 = 4;
+
+/// Connections over the limits that the admin socket has to itself, so that
+/// whoever takes all the others cannot keep an operator from revoking.
+const OPERATORS: u32 = 8;
 
 /// Limits of both sockets together, and what is open.
 pub struct AcceptLimits {
@@ -68,8 +72,11 @@ impl AcceptLimits {
     ///
     /// # Errors
     /// `Refusal::Limit`, which says which limit is reached.
-    pub(super) fn take(self: &Arc<Self>, uid: u32) -> Result<Slot, Refusal> {
-        if self.lock().open.take(uid, self.connections, self.per_uid) {
+    pub(super) fn take(self: &Arc<Self>, uid: u32, channel: Channel) -> Result<Slot, Refusal> {
+        let more = if channel == Channel::Admin { OPERATORS } else { 0 };
+        let (all, each) =
+            (self.connections.saturating_add(more), self.per_uid.saturating_add(more));
+        if self.lock().open.take(uid, all, each) {
             return Ok(Slot { limits: Arc::clone(self), uid, reserve: false });
         }
         let (total, per_uid) = (self.connections, self.per_uid);
@@ -136,13 +143,14 @@ mod tests {
             connections_per_uid: 2,
             ..Limits::default()
         });
-        let first = limits.take(1).unwrap();
-        let _second = limits.take(1).unwrap();
-        assert!(matches!(limits.take(1), Err(Refusal::Limit(_))));
-        let _other = limits.take(2).unwrap();
-        assert!(limits.take(3).is_err(), "the total holds too");
-        drop(first);
-        let _again = limits.take(1).unwrap();
+        let first = limits.take(1, Channel::Agent).unwrap();
+        let _second = limits.take(1, Channel::Agent).unwrap();
+        assert!(matches!(limits.take(1, Channel::Agent), Err(Refusal::Limit(_))));
+        let _other = limits.take(2, Channel::Agent).unwrap();
+        assert!(limits.take(3, Channel::Agent).is_err(), "the total holds too");
+        let operator = limits.take(1, Channel::Admin).unwrap();
+        drop((first, operator));
+        let _again = limits.take(1, Channel::Agent).unwrap();
         assert_eq!(limits.open(), 3);
         let told: Vec<_> = std::iter::from_fn(|| limits.take_reserve(1)).collect();
         assert_eq!(told.len(), RESERVE_PER_UID as usize);

@@ -198,7 +198,19 @@ fn within_descriptors(limits: Limits) -> Result<Limits, RunError> {
             "connections: RLIMIT_NOFILE is {open}"
         );
     }
-    Ok(Limits { connections: limits.connections.min(most), ..limits })
+    Ok(scaled(limits, most))
+}
+
+/// With at most that many connections, and of them about the same share for one
+/// uid as before.
+fn scaled(limits: Limits, most: u32) -> Limits {
+    let connections = limits.connections.min(most);
+    let share = u64::from(limits.connections_per_uid) * u64::from(connections)
+        / u64::from(limits.connections.max(1));
+    // What is a small part of those that are left may stay as it was written.
+    let share = u32::try_from(share).unwrap_or(u32::MAX).max(connections / 4).max(1);
+    let connections_per_uid = limits.connections_per_uid.min(share);
+    Limits { connections, connections_per_uid, ..limits }
 }
 
 /// The sealer of the log's secret lines, where the store's identity is open.
