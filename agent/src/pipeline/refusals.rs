@@ -45,15 +45,18 @@ impl Pipeline {
         no: &ApprovalError,
     ) -> Failure {
         let failure = failures::approval(no);
-        self.log.append_background(Event::Denied {
-            request: request.clone(),
-            action: "renew".to_owned(),
-            credential: view.credential.to_string(),
-            scope: view.scope.clone(),
-            code: reason_code(failure.reason).to_owned(),
-            reason: failure.message.clone(),
-            who: Some(records::holder(attestation)),
-        });
+        self.denials.denied(
+            attestation.requester.uid,
+            Event::Denied {
+                request: request.clone(),
+                action: "renew".to_owned(),
+                credential: view.credential.to_string(),
+                scope: view.scope.clone(),
+                code: reason_code(failure.reason).to_owned(),
+                reason: failure.message.clone(),
+                who: Some(records::holder(attestation)),
+            },
+        );
         failure.with("request_id", request.as_str())
     }
 
