@@ -1,7 +1,7 @@
 //! Attacks on "the bytes come from the program behind the socket".
 
-use crate::{Stage, await_exe};
-use jsi_tests::{PEERS, needs_root};
+use crate::await_exe;
+use jsi_tests::{PEERS, Stage, needs_root};
 
 #[test]
 fn a_program_that_became_trusted_before_accept_is_not_served() {

@@ -1,7 +1,6 @@
 //! Attacks on the log by those who can only be refused.
 
-use crate::Stage;
-use jsi_tests::{PEERS, Setup, needs_root};
+use jsi_tests::{PEERS, Setup, Stage, needs_root};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,6 @@
 //! Attacks on "this process runs that file".
 
-use crate::Stage;
-use jsi_tests::{PEERS, needs_root};
+use jsi_tests::{PEERS, Stage, needs_root};
 use std::process::Command;
 
 #[test]

@@ -1,7 +1,6 @@
 //! Attacks on "on whose behalf": by ancestry, and by another's lease ID.
 
-use crate::Stage;
-use jsi_tests::{PEERS, Peer, Setup, needs_root, permit, random_secret};
+use jsi_tests::{PEERS, Peer, Setup, Stage, needs_root, permit, random_secret};
 
 /// A container, made by root: its processes run as the first peer, and the
 /// first of them is pid 1 there.

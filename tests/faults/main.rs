@@ -1,14 +1,13 @@
 //! Bad input of every kind: each gives a clear error to the right party,
 //! nothing is lost, no secret appears.
-//!
-//! The rest of the list stands beside its attacks: idle connections and a
-//! client that stops reading in `adversary/limits.rs`, sockets in
-//! `adversary/sockets.rs`, killed processes in `adversary/processes.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod files;
+mod limits;
 mod policies;
+mod processes;
 mod requests;
+mod sockets;
 mod state;
 
 use jsi_tests::{Host, PEERS, Setup, permit, random_secret};

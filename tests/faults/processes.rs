@@ -1,7 +1,6 @@
 //! The agent's own processes, killed at any time.
 
-use crate::Stage;
-use jsi_tests::needs_root;
+use jsi_tests::{Stage, needs_root};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

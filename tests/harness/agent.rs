@@ -15,6 +15,8 @@ pub struct Host {
     pub world: World,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    /// RLIMIT_NOFILE of the agent; `None`: the test's own.
+    pub(crate) descriptors: Option<u64>,
     broker: Option<Child>,
     others: Vec<u32>,
 }
@@ -32,13 +34,22 @@ pub struct Pids {
 
 impl Host {
     pub(crate) fn new(world: World, args: Vec<String>, env: Vec<(String, String)>) -> Self {
-        Self { world, args, env, broker: None, others: Vec::new() }
+        Self { world, args, env, descriptors: None, broker: None, others: Vec::new() }
     }
 
     /// `jsi-agent` with the world's configuration and the uid that starts it.
     #[must_use]
     pub fn agent_command(&self) -> Command {
-        let mut command = Command::new(self.world.bin("jsi-agent"));
+        let agent = self.world.bin("jsi-agent");
+        let mut command = match self.descriptors {
+            None => Command::new(agent),
+            Some(most) => {
+                // Becomes the agent, with that soft and hard limit.
+                let mut command = Command::new("/usr/bin/prlimit");
+                command.arg(format!("--nofile={most}:{most}")).arg("--").arg(agent);
+                command
+            }
+        };
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")

@@ -11,6 +11,7 @@ pub struct Setup {
     agent: Vec<(String, String)>,
     limits: Vec<(String, String)>,
     more: String,
+    descriptors: Option<u64>,
     /// Arguments of jsi-agent besides `-D` and `--config`.
     pub(crate) args: Vec<String>,
     /// Environment of jsi-agent.
@@ -37,6 +38,7 @@ impl Setup {
             agent: Vec::new(),
             limits: Vec::new(),
             more: String::new(),
+            descriptors: None,
             args: Vec::new(),
             env: Vec::new(),
         }
@@ -60,6 +62,13 @@ impl Setup {
     #[must_use]
     pub fn text(mut self, toml: &str) -> Self {
         self.more.push_str(toml);
+        self
+    }
+
+    /// RLIMIT_NOFILE of jsi-agent.
+    #[must_use]
+    pub fn descriptors(mut self, most: u64) -> Self {
+        self.descriptors = Some(most);
         self
     }
 
@@ -87,7 +96,8 @@ impl Setup {
         if world.mode != Mode::Host {
             world.give(&config);
         }
-        let host = Host::new(world, self.args, self.env);
+        let mut host = Host::new(world, self.args, self.env);
+        host.descriptors = self.descriptors;
         host.make_identity();
         host
     }
