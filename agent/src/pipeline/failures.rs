@@ -114,3 +114,15 @@ pub(super) fn store(error: &StoreError) -> Failure {
         }
     }
 }
+
+/// An error and everything that led to it, in one line of words or, where a
+/// policy has several faults, in as many.
+pub(super) fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}

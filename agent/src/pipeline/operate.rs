@@ -134,7 +134,7 @@ impl Pipeline {
             return Err(failure);
         }
         let sealer = super::start::sealer(&self.store, &self.about.shield)
-            .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+            .map_err(|error| Failure::new(Reason::Internal, failures::whole(&error)))?;
         self.log.set_sealer(sealer);
         self.engine.set_locked(false);
         self.record_admin("unlock", String::new(), Some(&who)).await
@@ -157,8 +157,8 @@ impl Pipeline {
         let store = Arc::clone(&self.store);
         let issuers = self.about.issuers.clone();
         let loaded = tokio::task::spawn_blocking(move || {
-            let config = settings.load().map_err(|error| error.to_string())?;
-            InForce::load(config, store, &issuers).map_err(|error| error.to_string())
+            let config = settings.load().map_err(|error| failures::whole(&error))?;
+            InForce::load(config, store, &issuers).map_err(|error| failures::whole(&error))
         })
         .await;
         let next = match loaded {
@@ -172,7 +172,7 @@ impl Pipeline {
         let mut warnings = next.policies.warnings().to_vec();
         let old = self.in_force();
         warnings.extend(self.about.needs_restart(&old.config, &next.config));
-        self.attestor.reload().await.map_err(|error| invalid(error.to_string()))?;
+        self.attestor.reload().await.map_err(invalid)?;
         let reloaded = Reloaded {
             policies: next.policies.len(),
             credentials: next.catalogue.names().len(),
