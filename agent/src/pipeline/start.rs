@@ -151,6 +151,7 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
             shield,
         },
     });
+    let signals = stop::Signals::take()?;
     let sockets = Sockets::open(&config, listeners)?;
     let (stopping, stopped) = watch::channel(false);
     let door = Door {
@@ -172,7 +173,7 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
         command: context.command,
     };
     let telling = tokio::spawn(denials.tell());
-    let result = stop::wait(&pipeline, parts, servers, &stopping).await;
+    let result = stop::wait(&pipeline, parts, signals, servers, &stopping).await;
     telling.abort();
     drop(sockets.files);
     result

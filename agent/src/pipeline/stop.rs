@@ -8,7 +8,7 @@ use crate::process::{Notice, ended, notify};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,27 @@ pub(super) struct Watched {
     pub(super) command: Option<OwnedFd>,
 }
 
+/// The agent's signals. Until they are taken, each of them simply ends the
+/// process: so they are taken before anybody is told that the agent is ready.
+pub(super) struct Signals {
+    hangup: Signal,
+    user: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn take() -> Result<Self, RunError> {
+        let take = |kind| signal(kind).map_err(|error| RunError::Io("a signal handler", error));
+        Ok(Self {
+            hangup: take(SignalKind::hangup())?,
+            user: take(SignalKind::user_defined1())?,
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+        })
+    }
+}
+
 type Server = JoinHandle<Result<(), tonic::transport::Error>>;
 
 /// Serves until something ends it, then stops in order: no new connections,
@@ -30,14 +51,11 @@ type Server = JoinHandle<Result<(), tonic::transport::Error>>;
 pub(super) async fn wait(
     pipeline: &Arc<Pipeline>,
     watched: Watched,
+    signals: Signals,
     servers: [Server; 2],
     stopping: &watch::Sender<bool>,
 ) -> Result<(), RunError> {
-    let failed = |error| RunError::Io("a signal handler", error);
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let mut user = signal(SignalKind::user_defined1()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let Signals { mut hangup, mut user, mut terminate, mut interrupt } = signals;
     let Watched { attestor, attestor_pidfd, launcher_pidfd, command } = watched;
     // One that cannot be watched counts as ended.
     let attestor_end = ended(attestor_pidfd);

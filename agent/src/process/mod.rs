@@ -2,7 +2,7 @@
 //!
 //! The process that the user starts forks attestor and launcher and then
 //! becomes the broker; all three execute this same binary again, with a
-//! [`handoff::Handoff`] that names their role and what they inherit.
+//! `Handoff` that names their role and what they inherit.
 #![allow(unsafe_code)]
 
 mod background;

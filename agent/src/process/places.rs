@@ -55,12 +55,15 @@ fn give(dir: &Path, bits: u32, user: &RunAs) -> io::Result<()> {
     Ok(())
 }
 
-/// Under the agent's own uid: what is still missing, mode 0700. A socket that
-/// the command line names has to have its directory already.
-pub(super) fn prepare(config: &Config, sockets: bool) -> Result<(), PlaceError> {
+/// Under the agent's own uid: what is still missing, mode 0700; for a user
+/// agent the directories of these sockets too.
+pub(super) fn prepare<'a>(
+    config: &'a Config,
+    sockets: impl Iterator<Item = &'a Path>,
+) -> Result<(), PlaceError> {
     let mut dirs = vec![config.store_dir.as_path(), config.log_dir.as_path()];
-    if sockets && config.mode == Mode::User {
-        dirs.extend([&config.socket, &config.admin_socket].iter().filter_map(|path| path.parent()));
+    if config.mode == Mode::User {
+        dirs.extend(sockets.filter_map(Path::parent));
     }
     for dir in dirs {
         std::fs::DirBuilder::new()

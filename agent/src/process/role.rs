@@ -155,8 +155,11 @@ fn serve(
     let optional = |fd: Option<i32>| fd.map(fds::inherited).transpose();
     let agent = optional(broker.agent_listener)?;
     let admin = optional(broker.admin_listener)?;
-    let named = settings.socket.is_some();
-    places::prepare(&config, !named && agent.is_none())?;
+    // A socket that the command line names has its directory already.
+    let own_agent = settings.socket.is_none() && agent.is_none();
+    let own_admin = settings.admin_socket.is_none() && admin.is_none();
+    let sockets = own_agent.then_some(config.socket.as_path()).into_iter();
+    places::prepare(&config, sockets.chain(own_admin.then_some(config.admin_socket.as_path())))?;
     let Companion { pid: attestor_pid, link: attestor, pidfd: attestor_pidfd } = broker.attestor;
     let Companion { pid: launcher_pid, link: launcher, pidfd: launcher_pidfd } = broker.launcher;
     let attestor = fds::inherited(attestor)?;

@@ -85,6 +85,7 @@ fn a_start_that_is_interrupted_leaves_no_agent() {
 #[test]
 fn an_agent_that_cannot_begin_says_so_and_is_not_announced() {
     let home = Home::new();
+    fs::remove_dir_all(home.path().join(".local")).unwrap();
     fs::write(home.path().join(".local"), "in the way").unwrap();
     for arguments in [&[][..], &["-D"], &["true"]] {
         let output = home.agent(arguments).output().unwrap();

@@ -18,6 +18,9 @@ impl Home {
     pub(crate) fn new() -> Self {
         let home = Self(tempfile::Builder::new().prefix("jsi-proc-").tempdir().unwrap());
         fs::create_dir(home.path().join("run")).unwrap();
+        let mut init = Command::new(AGENT);
+        let made = home.placed(&mut init).args(["init", "--no-passphrase"]).output().unwrap();
+        assert!(made.status.success(), "{}", text(&made).1);
         home
     }
 
@@ -31,10 +34,17 @@ impl Home {
 
     pub(crate) fn agent(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(AGENT);
-        command.env("HOME", self.path()).env("XDG_RUNTIME_DIR", self.path().join("run"));
-        command.env("SHELL", "/bin/sh").env_remove("JSI_AGENT_PID").env_remove("JSI_AUTH_SOCK");
-        command.arg("-a").arg(self.socket()).args(arguments);
+        self.placed(&mut command).arg("-a").arg(self.socket()).args(arguments);
         command
+    }
+
+    /// The command finds this home, and no other agent.
+    pub(crate) fn placed<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        for name in ["CONFIG", "STATE", "DATA"] {
+            command.env_remove(format!("XDG_{name}_HOME"));
+        }
+        command.env("HOME", self.path()).env("XDG_RUNTIME_DIR", self.path().join("run"));
+        command.env("SHELL", "/bin/sh").env_remove("JSI_AGENT_PID").env_remove("JSI_AUTH_SOCK")
     }
 
     /// Live processes whose command line names this home, zombies excluded.

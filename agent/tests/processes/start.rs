@@ -265,8 +265,12 @@ fn a_host_agent_that_root_starts_takes_its_own_uid_and_only_the_attestor_may_loo
     let dir = home.path().display();
     let toml = format!(
         "[agent]\nmode = \"host\"\nuser = \"nobody\"\nsocket = \"{dir}/s/agent.sock\"\n\
-         admin_socket = \"{dir}/s/admin.sock\"\nstore_dir = \"{dir}/var/store\"\nlog_dir = \"{dir}/var/log\"\n"
+         admin_socket = \"{dir}/s/admin.sock\"\nstore_dir = \"{dir}/var/store\"\nlog_dir = \"{dir}/var/log\"\n\
+         identity = \"{dir}/identity\"\n"
     );
+    let identity = home.path().join("identity");
+    fs::copy(home.path().join(".config/jsi/identity"), &identity).unwrap();
+    std::os::unix::fs::chown(&identity, Some(65534), Some(65534)).unwrap();
     fs::write(&config, toml).unwrap();
     fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let mut command = Command::new(AGENT);
