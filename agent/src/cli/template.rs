@@ -13,7 +13,7 @@ pub(super) fn config(places: &Places, host: bool, spelled_out: bool) -> String {
     };
     let mut text = format!(
         "# Configuration of the jsi agent. What is commented out shows what holds anyway.\n\
-         # Check a change with: jsi policy check; take it over with: kill -HUP $JSI_AGENT_PID\n\n\
+         # Check a change with: jsi policy check; take it over with: jsi reload\n\n\
          [agent]\n\
          # \"host\": every uid of the host, with a user of its own. \"user\": only its own uid, advisory.\n\
          mode = \"{mode}\"\n"
@@ -67,7 +67,7 @@ pub(super) fn next_steps(places: &Places, host: bool, spelled_out: bool) -> Stri
         String::new()
     };
     let start = if host {
-        "systemctl start jsi-agent      # or: jsi-agent -D".to_owned()
+        "jsi-agent                      # or, for a service manager: jsi-agent -D".to_owned()
     } else {
         format!("eval \"$(jsi-agent{flag})\"")
     };
