@@ -20,8 +20,16 @@ pub(crate) enum Format {
 /// `-o table|json`, for commands that print one.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct OutputFlag {
-    /// How to print it
-    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t)]
+    /// How to print it: a table for people, JSON for programs
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_name = "table|json",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
     pub(crate) format: Format,
 }
 

@@ -63,9 +63,13 @@ macro_rules! needs_root {
 /// Records that a test was not run, and why.
 pub fn not_run(module: &str, line: u32, why: &str) {
     use std::io::Write;
-    println!("not run: {module}:{line}: {why}");
+    let test = match std::thread::current().name() {
+        Some(test) if test != "main" => format!("{module}: {test}"),
+        _ => format!("{module}:{line}"),
+    };
+    println!("not run: {test}: {why}");
     if let Some(path) = std::env::var_os("JSI_TESTS_NOT_RUN") {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
-        let _ = writeln!(file.expect("the not-run list opens"), "{module}:{line}: {why}");
+        let _ = writeln!(file.expect("the not-run list opens"), "{test}: {why}");
     }
 }

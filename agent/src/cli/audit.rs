@@ -17,7 +17,14 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Read and check the log.
 #[derive(Debug, Parser)]
-#[command(name = "jsi-agent audit")]
+#[command(
+    name = "jsi-agent audit",
+    after_help = "\
+  jsi audit tail -f
+  jsi audit show db/orders/toyssrurpyx5hwiwtwbctzkegi
+  jsi audit head > head         # keep it elsewhere
+  jsi audit verify --head \"$(cat head)\""
+)]
 pub(super) struct AuditArgs {
     /// Directory of the log [default: the agent's].
     #[arg(long, global = true, value_name = "DIR")]
@@ -25,8 +32,9 @@ pub(super) struct AuditArgs {
     /// The agent's configuration, which says where the log is.
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "log")]
     config: Option<PathBuf>,
-    /// How to print records.
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    /// A line for people, or the records as they were logged.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table,
+          value_name = "table|json", hide_possible_values = true, hide_default_value = true)]
     output: Format,
     #[command(subcommand)]
     command: Command,

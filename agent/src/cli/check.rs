@@ -15,7 +15,13 @@ use std::process::ExitCode;
 ///
 /// Exit code 0: valid, perhaps with warnings. 1: the agent would refuse it.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "jsi-agent check", version)]
+#[command(
+    name = "jsi-agent check",
+    version,
+    after_help = "\
+  jsi policy check
+  jsi policy check -v orders.cedar"
+)]
 pub(super) struct CheckArgs {
     /// The configuration file; left out, the one that the agent would take.
     #[arg(long, value_name = "FILE")]

@@ -16,7 +16,14 @@ use std::process::ExitCode;
 
 /// Make the agent's identity, directories and configuration.
 #[derive(Debug, Parser)]
-#[command(name = "jsi-agent init")]
+#[command(
+    name = "jsi-agent init",
+    after_help = "\
+What is there already is kept. On a terminal it asks for a passphrase; otherwise,
+or with --no-passphrase, it makes a key file of mode 0600 and says what that means.
+  jsi-agent init                # for yourself, in ~/.config/jsi
+  sudo jsi-agent init --host    # in /etc/jsi and /var/lib/jsi"
+)]
 pub(super) struct InitArgs {
     /// Keep everything below this directory, not in the usual places.
     #[arg(long, value_name = "DIR", conflicts_with = "host")]

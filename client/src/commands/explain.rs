@@ -7,6 +7,10 @@ use jsi_client::v1::ExplainResponse;
 use serde_json::json;
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+The last 4,096 decisions since the agent was started are explained; the log
+keeps every denial: jsi audit show ID.
+  jsi explain hhyrx6o4yxoiy")]
 pub(crate) struct Arguments {
     /// The request ID that a denial or a lease gave
     #[arg(value_name = "ID")]

@@ -32,8 +32,16 @@ pub(crate) struct Arguments {
     /// The credential and its field: db/orders#password; without a field the default one
     #[arg(value_name = "CREDENTIAL[#FIELD]")]
     reference: Reference,
-    /// How to print it; every form but raw prints all fields where none is named
-    #[arg(short = 'o', long = "output", value_name = "FORM", value_enum, default_value_t)]
+    /// How to print it: raw, json (with the lease), env (export NAME='value', for eval) or
+    /// dotenv; every form but raw prints all fields where none is named
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_name = "FORM",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
     form: Form,
     /// No newline behind the value
     #[arg(short = 'n', long)]

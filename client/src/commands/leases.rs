@@ -5,9 +5,13 @@ use crate::output::{self, OutputFlag};
 use crate::{session, view};
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+The last column says how the secret was handed over; an environment is exposed.
+  jsi leases db/
+  jsi leases --all --ended -o json")]
 pub(crate) struct Arguments {
     /// Only leases whose ID begins with this
-    #[arg(default_value = "")]
+    #[arg(default_value = "", hide_default_value = true)]
     prefix: String,
     /// Everybody's, by the admin socket
     #[arg(long)]

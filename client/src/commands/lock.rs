@@ -4,6 +4,8 @@ use crate::failure::Failure;
 use crate::{output, session};
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+  jsi lock")]
 pub(crate) struct Arguments {}
 
 pub(crate) fn run(_: Arguments) -> Result<(), Failure> {

@@ -36,14 +36,15 @@ macro_rules! entries {
         &[$(Entry {
             name: $name,
             about: $about,
-            define: $module::Arguments::augment_args,
+            // Behind it, since a flattened group would put its own comment there.
+            define: |command| $module::Arguments::augment_args(command).about($about).long_about(None),
             run: |matches| $module::run($module::Arguments::from_arg_matches_mut(matches)?),
         }),*]
     };
 }
 
 const ENTRIES: &[Entry] = entries! {
-    "init" init "Set up a store, its key and a first policy (jsi-agent init)";
+    "init" init "Make the agent's key, directories and configuration (jsi-agent init)";
     "secret" secret "Put, list and remove stored secrets";
     "get" get "Print a credential, leased to the shell that asks";
     "exec" exec "Become a command that has credentials in its environment or descriptors";
@@ -63,10 +64,18 @@ const ENTRIES: &[Entry] = entries! {
 };
 
 const EXIT_CODES: &str = "\
+A first day:
+  jsi init && eval \"$(jsi-agent)\"
+  jsi secret put db/orders --owner dba --purpose 'orders database'
+  jsi allow db/orders --exe /usr/bin/bash --ttl 15m
+  jsi exec -e PGPASSWORD=db/orders -- psql -h db orders
+
 Exit codes: 0 done, 1 error, 2 usage, 3 denied, 4 not found, 5 agent unreachable,
 6 locked, 7 limit; exec returns its command's own, or 125, 126, 127.
 The agent is found by $JSI_AUTH_SOCK, else $XDG_RUNTIME_DIR/jsi/agent.sock, else
-/run/jsi/agent.sock; its admin socket by $JSI_ADMIN_SOCK, else beside that.";
+/run/jsi/agent.sock; its admin socket by $JSI_ADMIN_SOCK, else beside that.
+secret, allow, explain, revoke, status, lock, unlock, reload and leases --all use
+the admin socket.";
 
 /// Runs the command and maps its result to an exit code, once.
 pub(crate) fn main() -> ExitCode {

@@ -5,6 +5,9 @@ use crate::failure::Failure;
 use std::ffi::OsString;
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+  jsi policy check
+  jsi policy check -v orders.cedar")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,

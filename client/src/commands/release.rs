@@ -5,6 +5,9 @@ use crate::output::{self, OutputFlag};
 use crate::{session, view};
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+Only the holder may release a lease; jsi revoke is for operators.
+  jsi release db/orders/toyssrurpyx5hwiwtwbctzkegi")]
 pub(crate) struct Arguments {
     /// The leases
     #[arg(required = true, value_name = "ID")]

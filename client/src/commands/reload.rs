@@ -6,6 +6,9 @@ use crate::session;
 use serde_json::json;
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+What is invalid changes nothing. SIGHUP does the same.
+  jsi policy check && jsi reload")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     output: OutputFlag,

@@ -7,6 +7,10 @@ use jsi_client::{TtlError, parse_ttl};
 use std::time::Duration;
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+Counts from now and is cut to what policy and configuration allow; what the lease
+has then is printed. Only its holder may renew it.
+  jsi renew db/orders/toyssrurpyx5hwiwtwbctzkegi --ttl 15m")]
 pub(crate) struct Arguments {
     /// The lease
     id: String,

@@ -6,7 +6,9 @@ use crate::{session, view};
 use jsi_client::v1::LeaseSelector;
 
 #[derive(clap::Args)]
-#[command(after_help = "All that are given must match; at least one must be given.")]
+#[command(after_help = "All that are given must match; at least one must be given.
+  jsi revoke --prefix db/orders/ --note 'password leaked'
+  jsi revoke --uid 1000")]
 pub(crate) struct Arguments {
     /// Leases whose ID begins with this: a whole ID, or db/ for a subtree
     #[arg(long, value_name = "PREFIX")]

@@ -8,6 +8,10 @@ use crate::{session, terminal, view};
 use jsi_client::{NewSecret, credential_name, field_name};
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+  jsi secret put db/orders --owner dba --purpose 'orders database'
+  jsi secret ls db/
+  jsi secret rm db/orders")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -28,7 +32,7 @@ enum Action {
     /// List the stored secrets, without their values
     Ls {
         /// Only names that begin with this
-        #[arg(default_value = "")]
+        #[arg(default_value = "", hide_default_value = true)]
         prefix: String,
         #[command(flatten)]
         output: OutputFlag,
@@ -64,8 +68,15 @@ struct Put {
     /// A field; NAME=- takes its value from standard input [default: value]
     #[arg(long = "field", value_name = "NAME[=-]", value_parser = input::field)]
     fields: Vec<input::Field>,
-    /// Read all fields from standard input
-    #[arg(long, value_name = "FORMAT", value_enum, conflicts_with = "fields")]
+    /// Read all fields from standard input, as json: {"NAME": "value"}, or for each
+    /// {"value" or "base64": "…", "sensitive": true, "default": false}
+    #[arg(
+        long,
+        value_name = "json",
+        value_enum,
+        hide_possible_values = true,
+        conflicts_with = "fields"
+    )]
     fields_from: Option<From>,
     /// The field that `jsi get NAME` prints [default: the only one, or the only sensitive one]
     #[arg(long, value_name = "FIELD", value_parser = field_name)]

@@ -7,6 +7,9 @@ use jsi_client::v1::StatusResponse;
 use serde_json::json;
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+Advisory, and why; what is in force; what is locked; use of each limit.
+  jsi status -o json | jq .log_head")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     output: OutputFlag,

@@ -5,8 +5,10 @@ use crate::{output, session, terminal};
 use zeroize::Zeroizing;
 
 #[derive(clap::Args)]
-#[command(after_help = "The passphrase is asked for on the terminal, or read from standard input \
-                  (one trailing newline is taken off).")]
+#[command(after_help = "\
+The passphrase is asked for on the terminal, or read from standard input (one
+trailing newline is taken off).
+  jsi unlock")]
 pub(crate) struct Arguments {
     /// Send no passphrase: the identity is a key file
     #[arg(long)]

@@ -9,6 +9,9 @@ use jsi_client::v1::Attestation;
 use serde_json::json;
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+The policy names the program, its digest and its uid: read it, and loosen or join.
+  jsi whoami --policy db/orders > ~/.config/jsi/policy.d/orders.cedar && jsi reload")]
 pub(crate) struct Arguments {
     /// Print a policy that permits the requester this credential
     #[arg(long, value_name = "CREDENTIAL", value_parser = credential_name)]
