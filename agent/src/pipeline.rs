@@ -64,7 +64,7 @@ struct Wanted<'a> {
     credential: Option<&'a CredentialName>,
     scope: &'a BTreeMap<String, String>,
     delivery: Delivery,
-    binding: BindingKind,
+    binding: Option<BindingKind>,
     target: Option<&'a Target>,
     ttl: Option<Duration>,
 }
@@ -77,7 +77,7 @@ impl<'a> Wanted<'a> {
             credential,
             scope: &EMPTY,
             delivery: Delivery::Caller,
-            binding: BindingKind::Process,
+            binding: None,
             target: None,
             ttl: None,
         }
@@ -240,11 +240,11 @@ impl Pipeline {
             credential: Some(&ask.credential),
             scope: &ask.scope,
             delivery: ask.delivery,
-            binding: match ask.binding {
-                None | Some(BindingAsk::Process(_)) => BindingKind::Process,
-                Some(BindingAsk::Connection) => BindingKind::Connection,
-                Some(BindingAsk::None) => BindingKind::None,
-            },
+            binding: ask.binding.map(|binding| match binding {
+                BindingAsk::Process(_) => BindingKind::Process,
+                BindingAsk::Connection => BindingKind::Connection,
+                BindingAsk::None => BindingKind::None,
+            }),
             target: ask.target.as_ref(),
             ttl: ask.ttl,
         };

@@ -77,7 +77,7 @@ impl Pipeline {
         let wanted = Wanted {
             scope: &view.scope,
             delivery: view.delivery,
-            binding: failures::binding_kind(&view.binding),
+            binding: Some(failures::binding_kind(&view.binding)),
             ttl: increment,
             ..Wanted::plain(Action::Renew, Some(&view.credential))
         };

@@ -180,20 +180,18 @@ impl Policies {
         let bind = if binds { demanded_binding(&satisfied)? } else { None };
         let (limits, allow_unbounded) = strictest(&satisfied, bind, facts);
         if let Some(demanded) = limits.bind
-            && demanded != question.binding
+            && question.binding != Some(demanded)
         {
-            // A process is what a request binds to that says nothing of it;
-            // the others must have been asked for.
-            if question.binding != BindingKind::Process {
+            if let Some(asked) = question.binding {
                 let reason = format!(
                     "policy demands that the lease be bound to {}, and the request asks for {}",
                     demanded.name(),
-                    question.binding.name()
+                    asked.name()
                 );
                 return Err(Refusal::Because(reason, steps(&satisfied)));
             }
             // Conditions must hold for the binding that it will have.
-            let as_demanded = Question { binding: demanded, ..question.clone() };
+            let as_demanded = Question { binding: Some(demanded), ..question.clone() };
             return self.permit(&as_demanded, action, facts);
         }
         let steps = steps(&satisfied);

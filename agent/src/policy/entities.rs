@@ -2,7 +2,7 @@
 //! schema lays them out. Facts that are absent or unreadable are left out.
 
 use super::schema::uid;
-use super::{Action, CredentialFacts, Question};
+use super::{Action, BindingKind, CredentialFacts, Question};
 use crate::attestation::{Assurance, ProcessFacts, Via};
 use crate::clock::WallTime;
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression as Value};
@@ -103,7 +103,7 @@ fn context(question: &Question<'_>, scope: EntityUid) -> Result<Record, String> 
         ("assurance".to_owned(), level(attestation.assurance)),
         ("advisory".to_owned(), Value::new_bool(!attestation.advisory.is_empty())),
         ("delivery".to_owned(), text(question.delivery.name())),
-        ("binding".to_owned(), text(question.binding.name())),
+        ("binding".to_owned(), text(question.binding.unwrap_or(BindingKind::Process).name())),
         ("session".to_owned(), number(caller.session)),
         ("admin_socket".to_owned(), Value::new_bool(question.admin_socket)),
         ("time".to_owned(), record(time(question.now.wall))?),

@@ -246,8 +246,9 @@ pub struct Question<'a> {
     pub scope: &'a BTreeMap<String, String>,
     /// How it will be delivered.
     pub delivery: Delivery,
-    /// What it will be bound to.
-    pub binding: BindingKind,
+    /// What it is to be bound to; `None`: nothing is said of it, so a process
+    /// unless policy demands another.
+    pub binding: Option<BindingKind>,
     /// What the caller will become.
     pub target: Option<&'a Target>,
     /// The connection came in on the admin socket.

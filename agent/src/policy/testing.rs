@@ -84,7 +84,7 @@ pub struct Ask {
     /// How it will be delivered.
     pub delivery: Delivery,
     /// What it will be bound to.
-    pub binding: BindingKind,
+    pub binding: Option<BindingKind>,
     /// What the caller will become.
     pub target: Option<Target>,
     /// It came in on the admin socket.
@@ -104,7 +104,7 @@ impl Ask {
             action: Action::Request,
             scope: BTreeMap::new(),
             delivery: Delivery::Caller,
-            binding: BindingKind::Process,
+            binding: None,
             target: None,
             admin_socket: false,
             now: Moment { boot: BootTime(1_000), wall: WallTime(1_795_359_600_000) },

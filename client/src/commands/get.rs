@@ -56,8 +56,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     new: bool,
     /// What ends the lease: requester, session, parent, caller, pid:N, none
-    #[arg(long, value_name = "WHAT", default_value = "requester", value_parser = bind)]
-    bind: binding::Kind,
+    /// [default: the requester, or what policy demands]
+    #[arg(long, value_name = "WHAT", value_parser = bind)]
+    bind: Option<binding::Kind>,
     /// What names of variables begin with, for -o env and -o dotenv
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     prefix: String,
@@ -113,7 +114,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 
 fn request(arguments: &Arguments, into_file: bool) -> Request {
     let mut request = Request::new(&arguments.reference.credential)
-        .bind(arguments.bind)
         .new_lease(arguments.new)
         .note(&arguments.note)
         .delivery(match arguments.form {
@@ -121,6 +121,9 @@ fn request(arguments: &Arguments, into_file: bool) -> Request {
             Form::Env => Delivery::Environment,
             Form::Raw | Form::Json | Form::Dotenv => Delivery::Caller,
         });
+    if let Some(bind) = arguments.bind {
+        request = request.bind(bind);
+    }
     if let Some(ttl) = arguments.ttl {
         request = request.ttl(ttl);
     }

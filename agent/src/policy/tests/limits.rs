@@ -52,9 +52,12 @@ fn a_demanded_binding_holds_unless_another_was_asked_for() {
     let policies = policies(r#"@bind("connection") permit(principal, action, resource);"#);
     let (permit, _) = permit(Ask::psql("db/orders").of(&policies));
     assert_eq!(permit.limits().bind, Some(BindingKind::Connection));
-    let ask = Ask { binding: BindingKind::None, ..Ask::psql("db/orders") };
+    let ask = Ask { binding: Some(BindingKind::None), ..Ask::psql("db/orders") };
     let reason = denial(ask.of(&policies)).reason;
     assert!(reason.contains("bound to connection, and the request asks for none"), "{reason}");
+    let ask = Ask { binding: Some(BindingKind::Process), ..Ask::psql("db/orders") };
+    let reason = denial(ask.of(&policies)).reason;
+    assert!(reason.contains("the request asks for process"), "{reason}");
 }
 
 #[test]
