@@ -7,6 +7,7 @@ use crate::config::{self, ConfigError, Environment, Mode};
 use crate::memory::SecretBuf;
 use crate::store::{DEFAULT_WORK_FACTOR, NewIdentity, StoreError};
 use clap::Parser;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal, Write};
@@ -248,6 +249,7 @@ fn interactive(args: &InitArgs) -> bool {
 }
 
 fn ask_passphrase() -> Result<SecretBuf, InitError> {
+    let _silence = Silence::begin().map_err(io_error(Path::new("/dev/tty")))?;
     let ask = |prompt: &str| {
         rpassword::prompt_password(prompt)
             .map(|text| SecretBuf::new(text.into_bytes()))
@@ -264,6 +266,31 @@ fn ask_passphrase() -> Result<SecretBuf, InitError> {
         return Err(InitError::Passphrase("the two passphrases differ; nothing was made"));
     }
     Ok(first)
+}
+
+/// A terminal that shows nothing of what is typed. rpassword hides input only
+/// once its question is there, and what comes earlier would be shown;
+/// readpassphrase(3) takes the same order. Put back when dropped.
+struct Silence {
+    terminal: File,
+    before: Termios,
+}
+
+impl Silence {
+    fn begin() -> io::Result<Self> {
+        let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+        let before = tcgetattr(&terminal)?;
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO | LocalFlags::ECHONL);
+        tcsetattr(&terminal, SetArg::TCSAFLUSH, &silent)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before); // it may be gone
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, InitError> {
