@@ -69,6 +69,17 @@ pub struct Config {
     pub limits: Limits,
 }
 
+impl Config {
+    /// Lets no lease live longer than `most`, whatever the file says.
+    pub fn limit_lifetimes(&mut self, most: Duration) {
+        let credentials = self.credentials.values_mut().map(|credential| &mut credential.lifetimes);
+        for lifetimes in credentials.chain([&mut self.lifetimes]) {
+            lifetimes.max_ttl = lifetimes.max_ttl.min(most);
+            lifetimes.default_ttl = lifetimes.default_ttl.min(most);
+        }
+    }
+}
+
 /// TTLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {

@@ -4,7 +4,6 @@ use super::{InheritedListeners, Ready};
 use crate::config::Config;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Everything that the broker has when it begins: no threads, no capabilities,
 /// its final uid, and its two companions running.
@@ -33,8 +32,6 @@ pub struct BrokerContext {
     pub listeners: Option<InheritedListeners>,
     /// `jsi-agent COMMAND`: the pidfd of COMMAND. Its end ends the agent.
     pub command: Option<OwnedFd>,
-    /// `-t`: the longest lifetime of any lease.
-    pub max_lifetime: Option<Duration>,
     /// `-d`.
     pub debug: bool,
 }

@@ -179,7 +179,6 @@ fn serve(
         listeners: (agent.is_some() || admin.is_some())
             .then_some(InheritedListeners { agent, admin }),
         command: optional(broker.command)?,
-        max_lifetime: settings.max_lifetime,
         debug: settings.debug,
         settings,
     })

@@ -40,6 +40,9 @@ impl Settings {
         if let Some(socket) = &self.admin_socket {
             config.admin_socket.clone_from(socket);
         }
+        if let Some(most) = self.max_lifetime {
+            config.limit_lifetimes(most);
+        }
         config.reflection |= self.reflection;
         Ok(config)
     }
