@@ -50,19 +50,27 @@ impl Host {
         self.program(peer, self.world.bin("shell")).args(["-c", &script])
     }
 
-    /// `jsi` by whoever may use the admin socket: started by the installed shell,
-    /// so that the requester has that uid too.
+    /// A shell command with a terminal of its own, which the test reads and
+    /// types on. It ends with the command's own exit code (script(1) of bsdutils).
+    #[must_use]
+    pub fn terminal(&self, peer: Peer, command: &str) -> Program {
+        self.program(peer, "/usr/bin/script").args(["-qefc", command, "/dev/null"])
+    }
+
+    /// `jsi` by whoever may use the admin socket.
     #[must_use]
     pub fn admin<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Program {
-        let peer = match self.world.mode {
-            crate::Mode::Host => Peer { uid: 0 },
-            crate::Mode::User(uid) => Peer { uid },
+        let jsi = self.world.bin("jsi");
+        let program = match self.world.mode {
+            crate::Mode::Host => self.program(Peer { uid: 0 }, jsi),
+            // From a shell: an enrolled client asks for who started it, and the
+            // test itself is of another uid.
+            crate::Mode::User(uid) => {
+                let shell = self.program(Peer { uid }, self.world.bin("shell"));
+                shell.args(["-c", "\"$@\"; exit $?", "shell"]).args([jsi])
+            }
         };
-        self.program(peer, self.world.bin("shell"))
-            .env("JSI_ADMIN_SOCK", self.world.admin_socket())
-            .args(["-c", "\"$0\" \"$@\"; exit $?"])
-            .args([self.world.bin("jsi")])
-            .args(args)
+        program.env("JSI_ADMIN_SOCK", self.world.admin_socket()).args(args)
     }
 
     /// Stores a secret of one field; the value goes in by stdin.

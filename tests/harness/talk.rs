@@ -27,6 +27,11 @@ impl Talk {
         self.child.id()
     }
 
+    /// It has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Its next line, without the newline; empty at the end.
     pub fn line(&mut self) -> String {
         let mut line = Vec::new();
@@ -41,10 +46,32 @@ impl Talk {
         assert_eq!(line, wanted, "the program said something else");
     }
 
+    /// Reads until it has said `part`, which need not end its line: a question.
+    /// Gives all that was read.
+    #[track_caller]
+    pub fn until(&mut self, part: &str) -> String {
+        let mut said = Vec::new();
+        while !String::from_utf8_lossy(&said).contains(part) {
+            let mut byte = [0];
+            let length = self.from.read(&mut byte).unwrap();
+            let so_far = String::from_utf8_lossy(&said);
+            assert!(length == 1, "the program ended without saying {part:?}:\n{so_far}");
+            said.push(byte[0]);
+        }
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
     /// Writes a line to it.
     pub fn say(&mut self, line: &str) {
         let stdin = self.child.stdin.as_mut().unwrap();
         writeln!(stdin, "{line}").unwrap();
+        stdin.flush().unwrap();
+    }
+
+    /// Types keys on its terminal.
+    pub fn keys(&mut self, keys: &[u8]) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(keys).unwrap();
         stdin.flush().unwrap();
     }
 

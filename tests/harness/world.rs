@@ -100,6 +100,12 @@ impl World {
         crate::compile(source, &self.bin(name))
     }
 
+    /// Whom its agent serves.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// The world's directory.
     #[must_use]
     pub fn path(&self) -> &Path {

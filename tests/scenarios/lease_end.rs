@@ -83,17 +83,3 @@ fn a_lease_ends_when_its_time_is_over() {
     let id = live(&host).remove(0);
     assert_eq!(host.await_record("ended", &id)["reason"], "expired");
 }
-
-#[test]
-fn uses_are_counted_and_spent() {
-    needs_root!();
-    let (host, secret) = host_with_a_secret();
-    let shell = host.world.bin("shell");
-    let once = jsi_tests::permit_with("@max_uses(\"1\")", PEERS[0].uid, "db/orders", &shell);
-    host.world.write_policy("orders", &once);
-    host.admin(["reload"]).run().succeeded();
-    let twice = "jsi get db/orders; jsi leases -o json >&2; jsi get db/orders >/dev/null";
-    let out = host.shell(PEERS[0], twice).run();
-    assert!(out.stdout.contains(&secret), "{out}");
-    assert_eq!(host.await_record("ended", "db/orders")["reason"], "uses_spent");
-}

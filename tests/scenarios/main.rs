@@ -3,13 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod audit;
+mod delivery;
 mod lease_end;
+mod leases;
+mod limits;
+mod locking;
 mod peers;
 mod postgres;
 mod signals;
 mod spine;
 mod startup;
 mod two_uids;
+mod watch;
 
 use jsi_tests::{Host, PEERS, Setup, permit, random_secret};
 

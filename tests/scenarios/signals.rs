@@ -80,7 +80,8 @@ fn after_a_crash_leases_of_the_living_survive_and_others_end() {
 
     // Its holder still holds it, and it still ends with its holder.
     survivor.say("");
-    assert!(survivor.line().contains(&kept));
+    let listed = survivor.until("END");
+    assert!(listed.contains(&kept), "its holder lists it:\n{listed}");
     survivor.kill();
     assert_eq!(host.await_record("ended", &kept)["reason"], "process_exited");
     host.admin(["audit", "verify"]).run().succeeded();

@@ -27,13 +27,13 @@ fn await_gone(pid: i32) {
 #[test]
 fn eval_of_its_output_sets_the_variables_and_k_ends_it() {
     let host = user();
-    let text = "eval \"$($AGENT)\" && echo $JSI_AGENT_PID $JSI_AUTH_SOCK && jsi whoami >/dev/null \
+    let text = "eval \"$($AGENT)\" >/dev/null && echo $JSI_AGENT_PID $JSI_AUTH_SOCK && jsi whoami >/dev/null \
                 && eval \"$($AGENT -k)\" && echo ended \"[$JSI_AGENT_PID]\"";
     let out = script(&host, text).run().succeeded();
     let (pid, socket) = out.stdout.split_once(' ').unwrap();
     assert!(socket.contains(&host.world.socket().display().to_string()), "{out}");
     assert!(out.stdout.contains("ended []"), "{out}");
-    await_gone(pid.trim_start_matches("Agent pid ").trim().parse().unwrap());
+    await_gone(pid.trim().parse().unwrap());
 }
 
 #[test]
@@ -85,11 +85,88 @@ fn a_command_keeps_its_terminal() {
 }
 
 #[test]
+fn keys_of_the_terminal_reach_the_command_and_jobs_are_controlled() {
+    let host = user();
+    let agent = host.world.bin("jsi-agent").display().to_string();
+    let config = host.world.config().display().to_string();
+    let bash = "set -m; sleep 60 & echo JOB $!; fg >/dev/null; echo FG $?; kill -KILL %1; set +m; \
+                read -r line; trap 'echo INT; exit 9' INT; echo READY; while :; do sleep 0.05; done";
+    let script = host.world.home(PEERS[0]).join("jobs");
+    std::fs::write(&script, bash).unwrap();
+    // Without exec the shell of script(1) would be there for the keys too.
+    let command = format!("exec {agent} --config {config} /bin/bash {}", script.display());
+    let mut talk = host.terminal(PEERS[0], &command).talk();
+    talk.until("JOB ");
+    let job: u32 = talk.line().trim().parse().unwrap();
+    until("the job has the terminal", Duration::from_secs(5), || {
+        let stat = std::fs::read_to_string(format!("/proc/{job}/stat")).ok()?;
+        let foreground = stat.rsplit_once(") ")?.1.split(' ').nth(5)?.parse::<u32>();
+        (foreground == Ok(job)).then_some(())
+    });
+    // Stopped by a key, and the shell takes the terminal back: job control is its own.
+    talk.keys(b"\x1a");
+    talk.until("FG 148");
+    talk.say("");
+    talk.until("READY");
+    talk.keys(b"\x03");
+    let said = talk.rest();
+    assert!(said.contains("INT"), "{said}");
+    assert_eq!(talk.end().code(), Some(9), "the command's own exit code");
+}
+
+#[test]
 fn a_lifetime_of_its_own_limits_every_lease() {
     let host = user();
-    let text = "eval \"$($AGENT -t 60)\" >/dev/null && jsi status -o json && $AGENT -k >&2";
-    let out = script(&host, text).env("JSI_ADMIN_SOCK", host.world.admin_socket()).run();
-    out.succeeded();
+    let secret = jsi_tests::random_secret();
+    let shell = host.world.bin("shell");
+    host.world.write_policy("orders", &jsi_tests::permit(own(&host), "db/orders", &shell));
+    let text = "eval \"$($AGENT -t 60)\" >/dev/null && jsi secret put db/orders --owner a \
+                --purpose b >&2 && jsi get --ttl 1h db/orders >&2 && jsi leases -o json && \
+                $AGENT -k >&2";
+    let out = script(&host, text)
+        .env("JSI_ADMIN_SOCK", host.world.admin_socket())
+        .input(&secret)
+        .run()
+        .succeeded();
+    let left = out.json()[0]["remaining_s"].as_i64().unwrap();
+    assert!((1..=60).contains(&left), "{out}");
+}
+
+/// The uid that the agent of [`user`] serves.
+fn own(host: &Host) -> u32 {
+    match host.world.mode() {
+        jsi_tests::Mode::User(uid) => uid,
+        jsi_tests::Mode::Host => unreachable!("a user agent"),
+    }
+}
+
+#[test]
+fn a_socket_is_taken_where_it_is_asked_for() {
+    let host = user();
+    let text = "eval \"$($AGENT -a $HOME/a.sock)\" >/dev/null && echo $JSI_AUTH_SOCK && \
+                test -S $HOME/a.sock && jsi whoami >/dev/null && $AGENT -k >&2 && \
+                test ! -e $HOME/a.sock";
+    let home = host.world.home(PEERS[0]);
+    let out = script(&host, text).run().succeeded();
+    out.printed(&home.join("a.sock").display().to_string());
+}
+
+#[test]
+fn it_stays_in_the_foreground_where_that_is_asked_for() {
+    for flag in ["-D", "-d"] {
+        let host = user();
+        let config = host.world.config().display().to_string();
+        let agent = host.program(PEERS[0], host.world.bin("jsi-agent"));
+        let mut agent = agent.args([flag, "--config", &config]).talk();
+        let said = agent.until("JSI_AGENT_PID=");
+        assert!(said.contains("JSI_AUTH_SOCK="), "{flag}: {said}");
+        assert!(agent.line().starts_with(&agent.pid().to_string()), "{flag}: its own pid");
+        assert!(agent.is_running(), "{flag}");
+        host.shell(PEERS[0], "jsi whoami").run().succeeded();
+        let pid = Pid::from_raw(i32::try_from(agent.pid()).unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        assert!(agent.end().success(), "{flag}");
+    }
 }
 
 #[test]
