@@ -85,12 +85,12 @@ impl Host {
     pub fn start(&mut self) -> Duration {
         let begun = Instant::now();
         let mut child = self.spawn();
-        let socket = self.world.socket();
-        crate::until("the agent serves its socket", Duration::from_secs(20), || {
+        let sockets = [self.world.socket(), self.world.admin_socket()];
+        crate::until("the agent serves its sockets", Duration::from_secs(20), || {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the agent ended at start ({status}):\n{}", self.world.said());
             }
-            UnixStream::connect(&socket).ok()
+            sockets.iter().all(|path| UnixStream::connect(path).is_ok()).then_some(())
         });
         let took = begun.elapsed();
         self.broker = Some(child);

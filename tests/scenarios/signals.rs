@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use std::time::Duration;
 
 const HOLD: &str = "jsi get db/orders >/dev/null; echo HELD; read x; jsi leases -o json; echo; \
-                    echo END; read x";
+                    echo END; read x; jsi get db/orders; read x";
 
 #[test]
 fn a_broken_policy_never_replaces_a_good_one() {
@@ -65,7 +65,7 @@ fn sigterm_revokes_then_exits() {
 #[test]
 fn after_a_crash_leases_of_the_living_survive_and_others_end() {
     needs_root!();
-    let (mut host, _) = host_with_a_secret();
+    let (mut host, secret) = host_with_a_secret();
     let mut survivor = host.shell(PEERS[0], HOLD).talk();
     survivor.expect("HELD");
     let kept = live(&host).remove(0);
@@ -82,6 +82,11 @@ fn after_a_crash_leases_of_the_living_survive_and_others_end() {
     survivor.say("");
     let listed = survivor.until("END");
     assert!(listed.contains(&kept), "its holder lists it:\n{listed}");
+    survivor.line();
+    // Its secret was in the old agent's memory: it is opened again.
+    survivor.say("");
+    survivor.expect(&secret);
+    assert_eq!(live(&host), std::slice::from_ref(&kept), "the same lease");
     survivor.kill();
     assert_eq!(host.await_record("ended", &kept)["reason"], "process_exited");
     host.admin(["audit", "verify"]).run().succeeded();
