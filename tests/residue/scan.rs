@@ -6,8 +6,12 @@ use std::fs::File;
 use std::iter::Sum;
 use std::os::unix::fs::FileExt;
 
-/// Bytes of the fragments that are looked for.
+/// Bytes of the fragments that are looked for; a shorter secret is its own.
 const WINDOW: usize = 16;
+
+/// Bytes that are passed over at once where all of them are zero: no byte of a
+/// secret is.
+const PAGE: usize = 4096;
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
@@ -17,7 +21,9 @@ pub(crate) struct Needle {
     secret: Vec<u8>,
     /// The secret cut into pieces of [`WINDOW`]: every fragment of twice that
     /// length holds one of them.
-    windows: HashSet<[u8; WINDOW]>,
+    windows: HashSet<Vec<u8>>,
+    /// Bytes of each piece.
+    window: usize,
     /// The first two bytes of all windows, so that most of memory is passed quickly.
     first: Vec<bool>,
 }
@@ -48,11 +54,12 @@ impl Sum for Copies {
 
 impl Needle {
     pub(crate) fn new(secret: &[u8]) -> Self {
-        let windows: HashSet<_> =
-            secret.chunks_exact(WINDOW).map(|w| w.try_into().unwrap()).collect();
+        assert!(secret.len() >= 8 && !secret.contains(&0), "such a secret is no needle");
+        let window = WINDOW.min(secret.len());
+        let windows: HashSet<_> = secret.chunks_exact(window).map(<[u8]>::to_vec).collect();
         let mut first = vec![false; 1 << 16];
-        windows.iter().for_each(|w: &[u8; WINDOW]| first[pair(w)] = true);
-        Self { secret: secret.to_vec(), windows, first }
+        windows.iter().for_each(|w| first[pair(w)] = true);
+        Self { secret: secret.to_vec(), windows, window, first }
     }
 
     /// Counts copies in every mapping that can be read. Pages that the kernel
@@ -81,7 +88,7 @@ impl Needle {
 
     /// Reads through protections, PROT_NONE too: ptrace access does.
     fn scan(&self, memory: &File, start: u64, end: u64, copies: &mut Copies) {
-        let overlap = self.secret.len().max(WINDOW) - 1;
+        let overlap = self.secret.len() - 1;
         let mut carried: Vec<u8> = Vec::new();
         let mut buffer = vec![0; CHUNK];
         let mut at = start;
@@ -106,8 +113,8 @@ impl Needle {
         let mut page = 0;
         // Windows that end in what is new; whole secrets are counted where they end.
         while page < carried.len() {
-            let end = (page + 4096).min(carried.len());
-            if carried[page..end].iter().any(|b| *b != 0) || page < old {
+            let end = (page + PAGE).min(carried.len());
+            if carried[page..end] != [0; PAGE][..end - page] {
                 self.search_page(carried, page, end, old, copies);
             }
             page = end;
@@ -119,11 +126,11 @@ impl Needle {
     fn search_page(&self, text: &[u8], from: usize, to: usize, old: usize, copies: &mut Copies) {
         let last = self.secret.len();
         for at in from..to {
-            let Some(window) = text.get(at..at + WINDOW) else { break };
+            let Some(window) = text.get(at..at + self.window) else { break };
             if !self.first[pair(window)] || !self.windows.contains(window) {
                 continue;
             }
-            if at + WINDOW > old {
+            if at + self.window > old {
                 copies.partial += 1;
             }
             if at + last > old && text.get(at..at + last) == Some(&self.secret[..]) {
