@@ -16,7 +16,7 @@ mod shield;
 mod slab;
 mod wire;
 
-pub use alloc::WipingAllocator;
+pub use alloc::{WipingAllocator, limit_arenas};
 pub use error::MemoryError;
 pub use guard::{Guard, Guarded};
 pub use random::{random, random_array};

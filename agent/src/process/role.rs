@@ -58,6 +58,8 @@ fn begin(arguments: &[OsString], what: Start) -> Result<ExitCode, RoleError> {
     let role =
         Role::ALL.into_iter().find(|role| arguments.first().is_some_and(|a| a == role.argument()));
     let Some(role) = role else { return Err(RoleError::ByHand("@")) };
+    // The broker's two workers allocate all the time, the others' threads hardly.
+    crate::memory::limit_arenas(if role == Role::Broker { 2 } else { 1 });
     let by_hand = RoleError::ByHand(role.argument());
     let text = arguments.get(1).and_then(|text| text.to_str()).unwrap_or_default();
     let Ok(handoff) = serde_json::from_str::<Handoff>(text) else { return Err(by_hand) };
