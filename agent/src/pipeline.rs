@@ -113,7 +113,7 @@ impl Pipeline {
     /// The way of a request.
     async fn serve(&self, on: &Arc<Connection>, ask: Ask) -> Result<Delivered, Failure> {
         let request = RequestId::new(random_array());
-        let attestation = self.attest(on, &request, "request", Some(&ask.credential)).await?;
+        let (attestation, requester) = self.attest_for(on, &request, &ask).await?;
         let force = self.in_force();
         let Some(entry) = force.catalogue.find(&ask.credential) else {
             return Err(self.unknown_credential(&force, &attestation, &request, &ask.credential));
@@ -126,7 +126,7 @@ impl Pipeline {
             self.refuse(&request, &attestation, "request", &ask, failures::approval(&no))
         })?;
         let permit = approved.permit();
-        let binding = self.bind(on, &attestation, &ask, permit.limits().bind).await;
+        let binding = self.bind(on, &attestation, &ask, permit.limits().bind, requester).await;
         let binding =
             binding.map_err(|no| self.refuse(&request, &attestation, "request", &ask, no))?;
         let (lease, secret, reused) = match self.held(&ask, permit, &binding) {
@@ -164,7 +164,7 @@ impl Pipeline {
         &self,
         force: &Arc<InForce>,
         on: &Connection,
-        attestation: &Attestation,
+        attestation: &Arc<Attestation>,
         permit: &Permit,
         ask: &Ask,
         lease: &LeaseId,
@@ -201,7 +201,7 @@ impl Pipeline {
         request: &RequestId,
         action: &str,
         credential: Option<&CredentialName>,
-    ) -> Result<Attestation, Failure> {
+    ) -> Result<Arc<Attestation>, Failure> {
         let failure = match on.answered().await {
             Ok(()) => match self.attestor.attest(on.image).await {
                 Ok(attestation) => return Ok(attestation),
@@ -209,6 +209,40 @@ impl Pipeline {
             },
             Err(refused) => failures::refusal(&refused),
         };
+        Err(self.unattested(on, request, action, credential, failure))
+    }
+
+    /// The same for a request, which in most cases wants to know in the same
+    /// turn which process the requester is bound as.
+    async fn attest_for(
+        &self,
+        on: &Connection,
+        request: &RequestId,
+        ask: &Ask,
+    ) -> Result<(Arc<Attestation>, Option<BoundProcess>), Failure> {
+        if !matches!(ask.binding, None | Some(BindingAsk::Process(Anchor::Requester))) {
+            let attested = self.attest(on, request, "request", Some(&ask.credential)).await?;
+            return Ok((attested, None));
+        }
+        let failure = match on.answered().await {
+            Ok(()) => match self.attestor.attest_and_resolve(on.image).await {
+                Ok(attested) => return Ok(attested),
+                Err(error) => failures::attestation(&error),
+            },
+            Err(refused) => failures::refusal(&refused),
+        };
+        Err(self.unattested(on, request, "request", Some(&ask.credential), failure))
+    }
+
+    /// Whoever it was is not known; the log has what is.
+    fn unattested(
+        &self,
+        on: &Connection,
+        request: &RequestId,
+        action: &str,
+        credential: Option<&CredentialName>,
+        failure: Failure,
+    ) -> Failure {
         let failure = failure.with("request_id", request.as_str());
         self.denials.denied(
             on.peer.uid,
@@ -222,7 +256,7 @@ impl Pipeline {
                 who: None,
             },
         );
-        Err(failure)
+        failure
     }
 
     /// Policy: a permit, or a denial that the log and `jsi explain` have.
@@ -230,7 +264,7 @@ impl Pipeline {
         &self,
         force: &InForce,
         on: &Connection,
-        attestation: &Attestation,
+        attestation: &Arc<Attestation>,
         request: &RequestId,
         entry: &Entry,
         ask: &Ask,
@@ -256,7 +290,7 @@ impl Pipeline {
         &self,
         force: &InForce,
         on: &Connection,
-        attestation: &Attestation,
+        attestation: &Arc<Attestation>,
         request: &RequestId,
         facts: &CredentialFacts,
         wanted: &Wanted<'_>,
@@ -274,7 +308,7 @@ impl Pipeline {
             credential: credential.clone(),
             permitted,
             reason: reason.to_owned(),
-            attestation: Arc::new(attestation.told()),
+            attestation: Arc::clone(attestation),
             steps,
             limits,
         };
@@ -311,6 +345,7 @@ impl Pipeline {
         attestation: &Attestation,
         ask: &Ask,
         demanded: Option<BindingKind>,
+        requester: Option<BoundProcess>,
     ) -> Result<Bound, Failure> {
         match chosen_binding(ask.binding, demanded)? {
             BindingAsk::None => Ok(Bound::None),
@@ -319,12 +354,17 @@ impl Pipeline {
                 let closed = Box::pin(async move { connection.closed().await });
                 Ok(Bound::Connection { id: on.id, closed })
             }
-            BindingAsk::Process(anchor) => self
-                .attestor
-                .resolve(attestation.caller_image, anchor)
-                .await
-                .map(|process| Bound::Process(becoming(process, anchor, ask.target.as_ref())))
-                .map_err(|error| failures::binding(&error)),
+            BindingAsk::Process(anchor) => {
+                let process = match requester.filter(|_| anchor == Anchor::Requester) {
+                    Some(process) => process,
+                    None => self
+                        .attestor
+                        .resolve(attestation.caller_image, anchor)
+                        .await
+                        .map_err(|error| failures::binding(&error))?,
+                };
+                Ok(Bound::Process(becoming(process, anchor, ask.target.as_ref())))
+            }
         }
     }
 

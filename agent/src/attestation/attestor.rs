@@ -53,6 +53,7 @@ pub fn run_with(
     reload: Reload,
 ) -> io::Result<()> {
     let server = Arc::new(Server::new(config, advisory)?);
+    server.hash_own_ancestors();
     let attestor = Arc::new(Attestor { link: SeqPacket::new(link), server, reload });
     let mut others = Vec::new();
     for _ in 1..THREADS {
@@ -85,7 +86,7 @@ struct Pending {
 
 #[derive(Clone, Copy)]
 enum What {
-    Attest { image: u64, serial: u64, requester: u64 },
+    Attest { image: u64, serial: u64, bind: bool },
     Resolve { image: u64, anchor: Anchor },
 }
 
@@ -110,9 +111,9 @@ impl Attestor {
                 self.server.images.forget(image);
                 Ok(())
             }
-            Op::Attest { image, serial, requester } => self.proceed(Pending {
+            Op::Attest { image, serial, bind } => self.proceed(Pending {
                 id,
-                what: What::Attest { image, serial, requester },
+                what: What::Attest { image, serial, bind },
                 learned: Vec::new(),
             }),
             Op::Resolve { image, anchor } => self.proceed(Pending {
@@ -224,12 +225,17 @@ impl Attestor {
         let gone = || AttestError::Caller("its connection has closed".into());
         let held = self.image(pending.what).ok_or_else(gone)?;
         match pending.what {
-            What::Attest { serial, requester, .. } => {
+            What::Attest { serial, bind, .. } => {
                 let cached = self.server.attest(&held, &pending.learned)?;
                 let found = cached.requester.as_ref().unwrap_or(&held);
                 let facts = (cached.serial != serial).then(|| Box::new((*cached.facts).clone()));
-                let body = Attested { serial: cached.serial, requester: found.id, facts };
-                let pidfd = (found.id != requester).then(|| found.pidfd.as_fd());
+                let bound = bind.then(|| {
+                    let anchor = Anchor::Requester;
+                    binding::resolve(&held, cached.requester.as_ref(), anchor).ok()
+                });
+                let (bound, bound_pidfd) = bound.flatten().unzip();
+                let pidfd = bound_pidfd.as_ref().map(AsFd::as_fd);
+                let body = Attested { serial: cached.serial, requester: found.id, facts, bound };
                 self.reply(pending.id, Body::Attested(Ok(body)), pidfd)?;
             }
             What::Resolve { anchor, .. } => {

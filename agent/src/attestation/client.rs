@@ -45,15 +45,15 @@ struct Shared {
 }
 
 /// `None` in [`Shared::pending`]: the link has broken.
-type Pending = HashMap<u64, oneshot::Sender<(Body, Option<OwnedFd>)>>;
+type Pending = HashMap<u64, oneshot::Sender<(Body, Vec<OwnedFd>)>>;
 
 /// What the broker has of an image.
 #[derive(Default)]
 struct Known {
     connections: usize,
-    serial: u64,
-    facts: Option<Arc<Facts>>,
-    requester: Option<(ImageId, Arc<OwnedFd>)>,
+    /// The last attestation and the serial of its facts: shared by all who ask,
+    /// since it is some kilobytes.
+    last: Option<(u64, Arc<Attestation>)>,
 }
 
 impl Attestor {
@@ -80,51 +80,66 @@ impl Attestor {
     /// # Errors
     /// When the caller has ended or become another program, when no requester
     /// can be accepted, and at limits.
-    pub async fn attest(&self, caller: ImageId) -> Result<Attestation, AttestError> {
-        let (serial, requester) = {
+    pub async fn attest(&self, caller: ImageId) -> Result<Arc<Attestation>, AttestError> {
+        Ok(self.attest_once(caller, false).await?.0)
+    }
+
+    /// The same, and in the same turn what [`Anchor::Requester`] means. Where
+    /// that is nothing, [`resolve`](Self::resolve) says why.
+    ///
+    /// # Errors
+    /// As [`attest`](Self::attest).
+    pub async fn attest_and_resolve(
+        &self,
+        caller: ImageId,
+    ) -> Result<(Arc<Attestation>, Option<BoundProcess>), AttestError> {
+        self.attest_once(caller, true).await
+    }
+
+    async fn attest_once(
+        &self,
+        caller: ImageId,
+        bind: bool,
+    ) -> Result<(Arc<Attestation>, Option<BoundProcess>), AttestError> {
+        let serial = {
             let images = self.images();
-            let known = images.get(&caller);
-            (
-                known.map_or(0, |known| known.serial),
-                known.and_then(|known| known.requester.as_ref()).map_or(0, |(image, _)| image.0),
-            )
+            let kept = images.get(&caller).and_then(|known| known.last.as_ref());
+            kept.map_or(0, |(serial, _)| *serial)
         };
-        let op = Op::Attest { image: caller.0, serial, requester };
-        let (Body::Attested(answer), pidfd) = self.ask(op, &[]).await? else {
+        let op = Op::Attest { image: caller.0, serial, bind };
+        let (Body::Attested(answer), mut pidfds) = self.ask(op, &[]).await? else {
             return Err(AttestError::NoAttestor);
         };
         let answer = answer?;
+        let bound = answer.bound.and_then(|identity| {
+            let pidfd = Arc::new(pidfds.pop()?);
+            Some(BoundProcess { pidfd, identity })
+        });
         let requester = ImageId(answer.requester);
         let mut images = self.images();
         // Closed meanwhile: nothing is kept of it.
         let mut fresh = Known::default();
         let known = images.get_mut(&caller).unwrap_or(&mut fresh);
-        if let Some(facts) = answer.facts {
-            known.facts = Some(Arc::from(facts));
-            known.serial = answer.serial;
-        }
-        if let Some(pidfd) = pidfd {
-            known.requester = Some((requester, Arc::new(pidfd)));
-        }
-        let current = known.facts.clone().filter(|_| known.serial == answer.serial);
-        let pidfd = known.requester.clone().filter(|(image, _)| *image == requester);
-        drop(images);
+        let kept = known.last.take();
+        let attestation = match (answer.facts, kept) {
+            (Some(facts), _) => Some(Arc::new(attestation(*facts, caller, requester))),
+            (None, Some((serial, kept))) if serial == answer.serial => {
+                if kept.requester_image == requester {
+                    Some(kept)
+                } else {
+                    let kept = (*kept).clone();
+                    Some(Arc::new(Attestation { requester_image: requester, ..kept }))
+                }
+            }
+            (None, _) => None,
+        };
         // A second answer for the same image can overtake this one, with other
         // facts; the caller then asks again.
-        let (Some(facts), Some((_, requester_pidfd))) = (current, pidfd) else {
+        let Some(attestation) = attestation else {
             return Err(AttestError::Caller("it changed while it was looked at; ask again".into()));
         };
-        Ok(Attestation {
-            caller: facts.caller.clone(),
-            requester: facts.requester.as_ref().unwrap_or(&facts.caller).clone(),
-            ancestry: facts.ancestry.clone(),
-            via: facts.via,
-            assurance: facts.assurance,
-            advisory: facts.advisory.clone(),
-            caller_image: caller,
-            requester_image: requester,
-            requester_pidfd: Some(requester_pidfd),
-        })
+        known.last = Some((answer.serial, Arc::clone(&attestation)));
+        Ok((attestation, bound))
     }
 
     /// Are caller and requester alive, and the same images with the same uid?
@@ -150,8 +165,8 @@ impl Attestor {
         anchor: Anchor,
     ) -> Result<BoundProcess, AttestError> {
         match self.ask(Op::Resolve { image: caller.0, anchor }, &[]).await? {
-            (Body::Resolved(Ok(identity)), Some(pidfd)) => {
-                Ok(BoundProcess { pidfd: Arc::new(pidfd), identity })
+            (Body::Resolved(Ok(identity)), pidfds) => {
+                bound(identity, pidfds).ok_or(AttestError::NoAttestor)
             }
             (Body::Resolved(Err(error)), _) => Err(error),
             _ => Err(AttestError::NoAttestor),
@@ -162,9 +177,7 @@ impl Attestor {
     /// lives. The boot must be the same: that is the caller's to check.
     pub async fn find(&self, identity: &ProcessIdentity) -> Option<BoundProcess> {
         match self.ask(Op::Find { identity: identity.clone() }, &[]).await {
-            Ok((Body::Found(Some(identity)), Some(pidfd))) => {
-                Some(BoundProcess { pidfd: Arc::new(pidfd), identity })
-            }
+            Ok((Body::Found(Some(identity)), pidfds)) => bound(identity, pidfds),
             _ => None,
         }
     }
@@ -198,7 +211,7 @@ impl Attestor {
         &self,
         op: Op,
         fds: &[BorrowedFd<'_>],
-    ) -> Result<(Body, Option<OwnedFd>), AttestError> {
+    ) -> Result<(Body, Vec<OwnedFd>), AttestError> {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         let bytes =
             postcard::to_stdvec(&Request { id, op }).map_err(|_| AttestError::NoAttestor)?;
@@ -224,6 +237,24 @@ impl Attestor {
     fn images(&self) -> MutexGuard<'_, HashMap<ImageId, Known>> {
         lock(&self.0.shared.images)
     }
+}
+
+fn attestation(facts: Facts, caller_image: ImageId, requester_image: ImageId) -> Attestation {
+    let Facts { caller, requester, ancestry, via, assurance, advisory } = facts;
+    Attestation {
+        requester: requester.unwrap_or_else(|| caller.clone()),
+        caller,
+        ancestry,
+        via,
+        assurance,
+        advisory,
+        caller_image,
+        requester_image,
+    }
+}
+
+fn bound(identity: ProcessIdentity, pidfds: Vec<OwnedFd>) -> Option<BoundProcess> {
+    Some(BoundProcess { pidfd: Arc::new(pidfds.into_iter().next()?), identity })
 }
 
 struct Entry<'a>(&'a Shared, u64);
@@ -282,9 +313,7 @@ async fn read(
         let Ok(reply) = postcard::from_bytes::<Reply>(&bytes) else { break };
         let waiting = lock(&shared.pending).as_mut().and_then(|pending| pending.remove(&reply.id));
         let orphan = match waiting {
-            Some(waiting) => {
-                waiting.send((reply.body, fds.into_iter().next())).err().map(|(body, _)| body)
-            }
+            Some(waiting) => waiting.send((reply.body, fds)).err().map(|(body, _)| body),
             None => Some(reply.body),
         };
         // Nobody waits any more: an image that was opened for nobody is let go.

@@ -112,9 +112,10 @@ impl Look {
     }
 }
 
+/// What reading a file has shown.
 #[derive(Clone)]
-struct Known {
-    digest: Digest,
+pub(super) struct Known {
+    pub(super) digest: Digest,
     verity: Option<String>,
 }
 
@@ -175,6 +176,18 @@ impl Digests {
         Ok(look.executable(known, path))
     }
 
+    /// Takes over what was read elsewhere.
+    pub(super) fn keep(&self, stat: FileStat, known: Known) {
+        if settled(&stat) {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            if cache.len() >= CACHE_ENTRIES {
+                // Rare, and cheaper than keeping an order for every look.
+                cache.clear();
+            }
+            cache.insert(stat, known);
+        }
+    }
+
     fn known(&self, stat: &FileStat) -> Option<Known> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(stat).cloned()
     }
@@ -196,14 +209,7 @@ impl Digests {
         if after != look.stat && !(after == unlinked && after.links != look.stat.links) {
             return Err(format!("{} changed while it was read", what()));
         }
-        if settled(&look.stat) {
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            if cache.len() >= CACHE_ENTRIES {
-                // Rare, and cheaper than keeping an order for every look.
-                cache.clear();
-            }
-            cache.insert(look.stat, known.clone());
-        }
+        self.keep(look.stat, known.clone());
         Ok(known)
     }
 
@@ -295,7 +301,7 @@ fn type_in(mountinfo: &str, mount: u64) -> Option<String> {
 
 /// A digest list that is kept up to date: files that root installed, or that
 /// were enrolled.
-pub(super) fn digest_of(path: &Path) -> Result<(FileStat, Digest), String> {
+pub(super) fn digest_of(path: &Path) -> Result<(FileStat, Known), String> {
     let failed = |e: io::Error| format!("{}: {e}", path.display());
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
@@ -304,7 +310,8 @@ pub(super) fn digest_of(path: &Path) -> Result<(FileStat, Digest), String> {
         return Err(format!("{} is not a regular file", path.display()));
     }
     let limits = HashLimits { bytes: 1 << 30, time: Duration::from_secs(30) };
-    Ok((stat, sha256(&file, limits, &path.display())?))
+    let digest = sha256(&file, limits, &path.display())?;
+    Ok((stat, Known { digest, verity: image::verity_digest(&file) }))
 }
 
 /// For messages: what the link says, whatever it is.
@@ -334,7 +341,7 @@ mod tests {
         let exe = digests.read(&look, limits).unwrap();
         let own = std::env::current_exe().unwrap();
         assert_eq!(exe.path.as_deref(), own.to_str());
-        assert_eq!(exe.digest, digest_of(&own).unwrap().1);
+        assert_eq!(exe.digest, digest_of(&own).unwrap().1.digest);
         if look.stat.unique_mount.is_some() && kept {
             assert_eq!(digests.quick(&look), Some(exe), "the second look takes no reading");
         }

@@ -1,7 +1,7 @@
 //! Which executables are `jsi` itself. The attestor works it out from its own
 //! configuration: the broker has no say in it.
 
-use super::executable::digest_of;
+use super::executable::{Known, digest_of};
 use super::{Digest, Via};
 use crate::config::Config;
 use crate::process::image::FileStat;
@@ -22,7 +22,7 @@ pub(super) struct Clients {
 struct Entry {
     path: PathBuf,
     via: Via,
-    seen: Option<(FileStat, Digest)>,
+    seen: Option<(FileStat, Known)>,
 }
 
 impl Clients {
@@ -65,13 +65,19 @@ impl Clients {
         }
     }
 
+    /// What was read of each, so that nobody need read it again.
+    pub(super) fn read(&self) -> Vec<(FileStat, Known)> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().filter_map(|entry| entry.seen.clone()).collect()
+    }
+
     /// Whether that is a client, and of which kind.
     pub(super) fn kind(&self, digest: &Digest) -> Option<Via> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let found = |via| {
-            entries
-                .iter()
-                .any(|e| e.via == via && e.seen.as_ref().is_some_and(|(_, d)| d == digest))
+            entries.iter().any(|e| {
+                e.via == via && e.seen.as_ref().is_some_and(|(_, known)| known.digest == *digest)
+            })
         };
         [Via::GenuineClient, Via::EnrolledClient].into_iter().find(|via| found(*via))
     }

@@ -175,7 +175,8 @@ pub enum Via {
     EnrolledClient,
 }
 
-/// Who asks, verified. Output of this stage.
+/// Who asks, verified. Output of this stage. Facts alone: whoever keeps many
+/// must not hold a descriptor for each.
 #[derive(Clone)]
 pub struct Attestation {
     /// Whoever sends the bytes.
@@ -194,17 +195,6 @@ pub struct Attestation {
     pub caller_image: ImageId,
     /// The requester's image; the caller's where it asks for itself.
     pub requester_image: ImageId,
-    /// The requester; readable when it has ended. `None` in what is only told.
-    pub requester_pidfd: Option<Arc<OwnedFd>>,
-}
-
-impl Attestation {
-    /// The facts without the descriptor, to be kept after the request: whoever
-    /// keeps many would hold a descriptor for each.
-    #[must_use]
-    pub fn told(&self) -> Self {
-        Self { requester_pidfd: None, ..self.clone() }
-    }
 }
 
 /// Why there is no attestation.

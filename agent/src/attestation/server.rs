@@ -105,11 +105,13 @@ impl Server {
         let own_user_namespace = own_user_namespace()?;
         let digests = Arc::new(Digests::new(own_user_namespace));
         let (limits, per_minute) = hash_limits(config);
+        let rules = rules(config, advisory);
+        keep(&digests, &rules);
         Ok(Self {
             images: Images::default(),
             pool: Pool::start(Arc::clone(&digests), limits, per_minute)?,
             digests,
-            rules: RwLock::new(Arc::new(rules(config, advisory))),
+            rules: RwLock::new(Arc::new(rules)),
             own_user_namespace,
             ancestors: Mutex::default(),
             serial: AtomicU64::new(0),
@@ -121,7 +123,25 @@ impl Server {
         let (limits, per_minute) = hash_limits(config);
         self.pool.set_limits(limits, per_minute);
         let new = Arc::new(rules(config, advisory));
+        keep(&self.digests, &new);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = new;
+    }
+
+    /// Has the programs above the agent itself read while nobody waits: the
+    /// first requests mostly come from below the same ones (init, a session, a
+    /// shell). What cannot be read now is said when it is asked for.
+    pub(super) fn hash_own_ancestors(&self) {
+        let uid = nix::unistd::geteuid().as_raw();
+        let mut next = Step::at(std::process::id()).and_then(|own| own.parent());
+        for _ in 0..MAX_ANCESTORS {
+            let Ok(Some(step)) = next else { break };
+            if let Ok(look) = Look::at(step.pid)
+                && self.digests.quick(&look).is_none()
+            {
+                let _ = self.pool.submit(look, uid, Box::new(|_| ()));
+            }
+            next = step.parent();
+        }
     }
 
     pub(super) fn rules(&self) -> Arc<Rules> {
@@ -379,6 +399,13 @@ impl Kept {
             facts: self.facts.clone(),
             status: self.status.clone(),
         }
+    }
+}
+
+/// The clients have just been read: the first of them to ask need not wait.
+fn keep(digests: &Digests, rules: &Rules) {
+    for (stat, known) in rules.clients.read() {
+        digests.keep(stat, known);
     }
 }
 

@@ -23,11 +23,12 @@ pub(super) enum Op {
     Forget {
         image: u64,
     },
-    /// `serial` and `requester`: what the broker has from the last time; 0: nothing.
+    /// `serial`: of the facts that the broker has from the last time; 0: nothing.
+    /// `bind`: resolve [`Anchor::Requester`] in the same turn.
     Attest {
         image: u64,
         serial: u64,
-        requester: u64,
+        bind: bool,
     },
     Recheck {
         caller: u64,
@@ -55,7 +56,7 @@ pub(super) struct Reply {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Body {
     Opened(Result<u64, Refused>),
-    /// With the requester's pidfd, where the broker has not said that it has it.
+    /// With the pidfd of `bound`, where it is Some.
     Attested(Result<Attested, AttestError>),
     Rechecked(Result<(), AttestError>),
     /// With a pidfd, where it is Ok.
@@ -82,6 +83,9 @@ pub(super) struct Attested {
     pub(super) requester: u64,
     /// `None`: as the broker has them.
     pub(super) facts: Option<Box<Facts>>,
+    /// What [`Anchor::Requester`] means; `None`: not asked for, or none was
+    /// found, and asking for it alone says why.
+    pub(super) bound: Option<ProcessIdentity>,
 }
 
 /// What an attestation says.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// A lease of the requester's own.
 struct Own {
-    attestation: Attestation,
+    attestation: Arc<Attestation>,
     request: RequestId,
     view: LeaseView,
     /// As which it is theirs.
@@ -173,7 +173,6 @@ impl Pipeline {
                 && keys.as_ref().is_none_or(|keys| keys.iter().any(|key| view.is_of(key)))
         };
         let attestor = self.attestor.clone();
-        let attestation = Arc::new(attestation);
         let still = move || -> Checked {
             let (attestor, attestation) = (attestor.clone(), Arc::clone(&attestation));
             Box::pin(async move {
@@ -188,7 +187,7 @@ impl Pipeline {
         &self,
         on: &Connection,
         filter: &LeaseFilter,
-    ) -> Result<(Filter, Attestation), Failure> {
+    ) -> Result<(Filter, Arc<Attestation>), Failure> {
         let (keys, attestation) = if filter.all {
             (None, self.administer(on, Action::Administer).await?)
         } else {

@@ -19,7 +19,7 @@ impl Pipeline {
         &self,
         on: &Connection,
         action: Action,
-    ) -> Result<Attestation, Failure> {
+    ) -> Result<Arc<Attestation>, Failure> {
         if on.channel != Channel::Admin {
             return Err(Failure::new(
                 Reason::AdminOnly,

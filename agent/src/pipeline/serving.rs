@@ -17,7 +17,8 @@ use std::time::Duration;
 #[tonic::async_trait]
 impl Backend for Pipeline {
     async fn who_am_i(&self, on: &Connection) -> Result<Attestation, Failure> {
-        self.attest(on, &RequestId::new(random_array()), "whoami", None).await
+        let attestation = self.attest(on, &RequestId::new(random_array()), "whoami", None).await?;
+        Ok((*attestation).clone())
     }
 
     async fn credentials(

@@ -123,7 +123,7 @@ async fn open(attestor: &Attestor, pid: u32) -> Result<ImageId, Refusal> {
     attestor.open(peer, std::os::fd::AsFd::as_fd(&pidfd)).await
 }
 
-async fn attest(attestor: &Attestor, pid: u32) -> Result<Attestation, AttestError> {
+async fn attest(attestor: &Attestor, pid: u32) -> Result<Arc<Attestation>, AttestError> {
     attestor.attest(open(attestor, pid).await.unwrap()).await
 }
 

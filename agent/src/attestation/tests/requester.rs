@@ -18,7 +18,6 @@ async fn behind_a_genuine_client_the_requester_is_the_nearest_other_ancestor() {
     assert_eq!(seen.via, Via::GenuineClient);
     assert_eq!((seen.caller.pid, seen.requester.pid), (pid, peer.pid()));
     assert_ne!(seen.caller_image, seen.requester_image);
-    assert_eq!(pidfd::pid(seen.requester_pidfd.as_ref().unwrap()).unwrap(), Some(peer.pid()));
     assert!(seen.requester.shortfalls.iter().any(|s| s.reason.contains("ancestry")));
     attestor.recheck(&seen).await.unwrap();
     let bound = attestor.resolve(seen.caller_image, Anchor::Requester).await.unwrap();
