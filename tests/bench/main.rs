@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p jsi-tests` (as root: a host agent). `-- --smoke` makes each
 //! measurement short, to see that the bench works. `-- --json FILE` writes the
-//! JSON there too. Compare ratios: absolute figures belong to the machine.
+//! JSON there too. `-- --hold` only starts the agent, says where it is, and keeps
+//! it until stdin ends, for a profiler. Compare ratios: absolute figures belong to the machine.
 #![allow(missing_docs, reason = "a program, not a library")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 #![allow(clippy::print_stdout, reason = "the table is the point")]
@@ -12,7 +13,7 @@ mod memory;
 mod processes;
 mod requests;
 
-use jsi_tests::{Host, Setup, random_secret};
+use jsi_tests::{Client, Host, Setup, random_secret};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
@@ -40,8 +41,16 @@ fn main() {
         Effort { processes: 300, calls: 5_000, throughput: Duration::from_secs(5), leases: 10_000 }
     };
     let mut table = Table::default();
-    let (host, took) = host();
-    table.row("start to serving", "ms", took.as_secs_f64() * 1e3);
+    let (host, [serving, first]) = host();
+    if args.iter().any(|a| a == "--hold") {
+        println!("{:?}", host.pids());
+        println!("JSI_AUTH_SOCK={}", host.world.socket().display());
+        println!("{} get bench/one", host.world.bin("jsi").display());
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        return;
+    }
+    table.row("start to serving", "ms", serving.as_secs_f64() * 1e3);
+    table.row("start to first request served (goal: 40)", "ms", first.as_secs_f64() * 1e3);
     memory::idle(&host, &mut table);
     processes::measure(&host, effort, &mut table);
     requests::latency(&host, effort, &mut table);
@@ -55,16 +64,26 @@ fn main() {
 }
 
 /// A host agent that gives root's programs one secret of 32 bytes.
-fn host() -> (Host, Duration) {
+///
+/// Also how long it took from its start to the socket, and to the first answer.
+fn host() -> (Host, [Duration; 2]) {
     let mut host = Setup::host().limit("requests_per_second", "1000000").install();
     host.world.write_policy(
         "bench",
         "permit(principal in User::\"0\", action in Action::\"use\", \
          resource == Credential::\"bench/one\");",
     );
-    let took = host.start();
+    host.start();
     host.put("bench/one", &random_secret());
-    (host, took)
+    host.stop();
+    let begun = Instant::now();
+    let serving = host.start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = Client::connect(&host.world.socket()).await.unwrap();
+        client.take("bench/one").await.expect("granted");
+    });
+    (host, [serving, begun.elapsed()])
 }
 
 /// What was measured, in order.

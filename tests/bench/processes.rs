@@ -12,9 +12,14 @@ pub(crate) fn measure(host: &Host, effort: Effort, table: &mut Table) {
         return;
     };
     let (mut gets, mut lists, mut nothings) = (vec![], vec![], vec![]);
+    let mut get = Command::new(host.world.bin("jsi"));
+    get.args(["get", "bench/one"]).env("JSI_AUTH_SOCK", host.world.socket());
+    // A file younger than a second is hashed at every look, and those of this
+    // world have just been written. No installed client is that young.
+    std::thread::sleep(Duration::from_secs(2));
+    table.row("jsi get: the first", "us", run(&mut get).as_secs_f64() * 1e6);
     for _ in 0..effort.processes {
-        let mut get = host.program(Peer { uid: 0 }, host.world.bin("jsi")).into_command();
-        gets.push(run(get.args(["get", "bench/one"])));
+        gets.push(run(&mut get));
         lists.push(run(ssh.client().arg("-l")));
         nothings.push(run(&mut Command::new("/bin/true")));
     }
