@@ -20,6 +20,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 #[command(
     name = "jsi-agent audit",
     after_help = "\
+For example:
   jsi audit tail -f
   jsi audit show db/orders/toyssrurpyx5hwiwtwbctzkegi
   jsi audit head > head         # keep it elsewhere

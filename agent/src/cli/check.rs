@@ -11,14 +11,14 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Checks configuration and policies, with the loaders that the agent uses.
-///
-/// Exit code 0: valid, perhaps with warnings. 1: the agent would refuse it.
+/// Check configuration and policies, with the loaders that the agent uses.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "jsi-agent check",
     version,
     after_help = "\
+Exit code 0: valid, perhaps with warnings. 1: the agent would refuse it.
+For example:
   jsi policy check
   jsi policy check -v orders.cedar"
 )]

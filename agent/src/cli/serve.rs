@@ -14,10 +14,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 const HELP: &str = "\
-  jsi-agent init         make a key, directories and a configuration, first
-  eval \"$(jsi-agent)\"   start; sets JSI_AUTH_SOCK and JSI_AGENT_PID
-  jsi-agent psql orders  run one command with an agent of its own
-  eval \"$(jsi-agent -k)\"
+Without COMMAND it goes to the background and prints shell lines; with COMMAND it
+lives as long as COMMAND does.
+  jsi-agent init          make a key, directories and a configuration, first
+  eval \"$(jsi-agent)\"    start; sets JSI_AUTH_SOCK and JSI_AGENT_PID
+  jsi-agent psql orders   run one command with an agent of its own
+  eval \"$(jsi-agent -k)\"  end it
 Also, each with --help: jsi-agent check, jsi-agent audit.
 
 Configuration: /etc/jsi/agent.toml for root where it is there, else
@@ -25,9 +27,6 @@ $XDG_CONFIG_HOME/jsi/agent.toml or ~/.config/jsi/agent.toml; none is needed.
 SIGHUP reloads, SIGUSR1 ends all leases, SIGTERM revokes and exits.";
 
 /// The agent: attests who asks, decides by policy, leases short-lived credentials.
-///
-/// Without COMMAND it goes to the background and prints shell lines. With COMMAND it
-/// lives as long as COMMAND does.
 #[derive(Parser)]
 #[command(name = "jsi-agent", version, disable_help_subcommand = true, after_help = HELP)]
 struct Options {

@@ -5,6 +5,7 @@ use crate::{output, session};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
+For example:
   jsi lock")]
 pub(crate) struct Arguments {}
 

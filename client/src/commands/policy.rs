@@ -6,6 +6,7 @@ use std::ffi::OsString;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
+For example:
   jsi policy check
   jsi policy check -v orders.cedar")]
 pub(crate) struct Arguments {

@@ -9,6 +9,7 @@ use jsi_client::{NewSecret, credential_name, field_name};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
+For example:
   jsi secret put db/orders --owner dba --purpose 'orders database'
   jsi secret ls db/
   jsi secret rm db/orders")]
