@@ -1,21 +1,25 @@
 //! Attacks on "the bytes come from the program behind the socket".
 
 use crate::await_exe;
-use jsi_tests::{PEERS, Stage, needs_root};
+use jsi_tests::{PEERS, Setup, Stage, needs_root};
 
 #[test]
 fn a_program_that_became_trusted_before_accept_is_not_served() {
     needs_root!();
-    let stage = Stage::new();
+    let stage = Stage::with(Setup::host().limit("challenge_timeout", "\"1s\""));
     let trusted = stage.trusted();
-    let mut attack = stage.while_stopped(|| {
-        let hostile = stage.hostile();
-        let mut attack = stage.program(&hostile, "exec-before-accept", &[&trusted]).talk();
-        attack.expect("SENT");
-        await_exe(&attack, &trusted);
-        attack
-    });
-    stage.refuses(&attack.rest());
+    // Its helper answers for it, or reads in silence.
+    for mode in ["exec-before-accept", "exec-and-read"] {
+        let mut attack = stage.while_stopped(|| {
+            let mut attack = stage.program(&stage.hostile(), mode, &[&trusted]).talk();
+            attack.expect("SENT");
+            await_exe(&attack, &trusted);
+            attack
+        });
+        stage.refuses(&attack.rest());
+    }
+    stage.host.await_record("refused", "which is not the peer");
+    stage.host.await_record("refused", "did not answer the HTTP/2 PING");
 
     // Its twin sends just as early, and stays what it is.
     let mut twin = stage.while_stopped(|| {

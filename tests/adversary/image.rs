@@ -16,13 +16,18 @@ fn a_memfd_with_the_trusted_name_and_bytes_is_not_the_trusted_program() {
 fn a_deleted_copy_of_the_trusted_program_is_not_the_trusted_program() {
     needs_root!();
     let stage = Stage::new();
-    // Its name on disk is the trusted path itself, as seen by a readlink that
-    // strips " (deleted)": a copy in the peer's own directory.
-    let copy = stage.host.world.home(PEERS[0]).join("trusted");
-    std::fs::copy(stage.trusted(), &copy).unwrap();
-    let out = stage.run(&stage.hostile(), "deleted", &[&copy.display().to_string()]);
+    // Policy names the copy, so that only its deletion stands in the way: its
+    // name reads "… (deleted)", which a careless reader strips.
+    let copy = stage.host.world.home(PEERS[0]).join("copy");
+    stage.host.world.write_policy("copy", &jsi_tests::permit(PEERS[0].uid, "db/orders", &copy));
+    stage.host.admin(["reload"]).run().succeeded();
+    let install = || std::fs::copy(stage.trusted(), &copy).unwrap();
+    install();
+    let name = copy.display().to_string();
+    let out = stage.run(&stage.hostile(), "deleted", &[&name]);
     stage.refuses(&out.stdout);
-    stage.serves_the_twin();
+    install();
+    stage.served(&stage.run(&name, "get", &[]));
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod image;
 mod requester;
 mod sockets;
 
-use jsi_tests::{Stage, Talk};
+use jsi_tests::Talk;
 use std::path::Path;
 use std::time::Duration;
 

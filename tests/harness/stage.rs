@@ -88,11 +88,12 @@ impl Stage {
         assert!(!output.contains(&self.secret), "delivered:\n{output}");
         assert!(!output.contains("DELIVERED"), "delivered:\n{output}");
         assert!(!output.contains("FAILED"), "the attack itself failed:\n{output}");
-        crate::until("the refusal is in the log", Duration::from_secs(10), || {
+        let why = crate::until("the refusal is in the log", Duration::from_secs(10), || {
             let records = self.host.records();
             let found = |kind| crate::find(&records, kind, "");
             found("refused").or_else(|| found("denied"))
         });
+        println!("refused: {}", why["reason"]);
         let granted = crate::find(&self.host.records(), "granted", "");
         assert!(granted.is_none(), "granted: {granted:?}");
     }

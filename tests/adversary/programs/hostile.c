@@ -14,7 +14,8 @@ static void become_idle(char *trusted) {
 }
 
 /* Sends, then becomes the trusted program, all before the agent accepts; a
- * helper keeps the descriptor, reads, and answers what it is asked. */
+ * helper keeps the descriptor, reads, and answers what it is asked, or, since
+ * its answers would betray it, does not. */
 static int exec_before_accept(const char *path, const char *credential, char *trusted) {
   int fd = connected(path);
   if (hello(fd) || request(fd, 1, credential)) fail("send");
@@ -262,6 +263,10 @@ int main(int argc, char **argv) {
   const char *mode = argc > 1 ? argv[1] : "";
   if (!strcmp(mode, "get")) return ask(argv[2], argv[3]);
   if (!strcmp(mode, "exec-before-accept")) return exec_before_accept(argv[2], argv[3], argv[4]);
+  if (!strcmp(mode, "exec-and-read")) {
+    mute = 1;
+    return exec_before_accept(argv[2], argv[3], argv[4]);
+  }
   if (!strcmp(mode, "exec-with-clone-vm")) return exec_with_clone_vm(argv[2], argv[3], argv[4]);
   if (!strcmp(mode, "exec-after-connect")) return exec_after_connect(argv[2], argv[3], argv[4]);
   if (!strcmp(mode, "forged-sender")) return forged_sender(argv[2], argv[3], argv[4]);
