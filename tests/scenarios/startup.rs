@@ -115,6 +115,22 @@ fn keys_of_the_terminal_reach_the_command_and_jobs_are_controlled() {
 }
 
 #[test]
+fn no_secret_is_said_where_everything_is() {
+    let secret = jsi_tests::random_secret();
+    let host = Setup::user(PEERS[0].uid).arg("-d").start(|world| {
+        let jsi_tests::Mode::User(uid) = world.mode() else { unreachable!("a user agent") };
+        vec![("orders", jsi_tests::permit(uid, "db/orders", &world.bin("shell")))]
+    });
+    host.put("db/orders", &secret);
+    host.shell(PEERS[0], "jsi get db/orders").run().succeeded().printed(&secret);
+    host.admin(["lock"]).run().succeeded();
+    host.admin(["unlock"]).input("a passphrase of nobody").run().without("nobody");
+    let said = host.world.said();
+    assert!(said.contains("DEBUG"), "it says more than usual:\n{said}");
+    assert!(!said.contains(&secret) && !said.contains("a passphrase of nobody"), "{said}");
+}
+
+#[test]
 fn a_lifetime_of_its_own_limits_every_lease() {
     let host = user();
     let secret = jsi_tests::random_secret();
