@@ -17,7 +17,7 @@ fn kib(pid: u32, line: &str) -> f64 {
     value.trim_start_matches(':').trim().trim_end_matches(" kB").trim().parse().unwrap()
 }
 
-const IDLE: &str = "idle: PSS of all three";
+const IDLE: &str = "idle: PSS of all three (goal: 16384)";
 
 pub(crate) fn idle(host: &Host, table: &mut Table) {
     table.row(IDLE, "KiB", sum(host, "Pss"));
@@ -28,6 +28,10 @@ pub(crate) fn idle(host: &Host, table: &mut Table) {
     {
         table.row(&format!("idle: PSS of the {name}"), "KiB", kib(pid, "Pss"));
     }
+}
+
+pub(crate) fn busy(host: &Host, table: &mut Table) {
+    table.row("after all of the above: PSS of all three", "KiB", sum(host, "Pss"));
 }
 
 #[allow(clippy::cast_precision_loss, reason = "some thousand leases")]
@@ -49,6 +53,6 @@ pub(crate) fn leased(host: &Host, effort: Effort, table: &mut Table) {
         let leases = effort.leases;
         table.row(&format!("with {leases} leases: PSS of all three"), "KiB", now);
         let each = (now - before) / leases as f64;
-        table.row("a lease more", "KiB", each);
+        table.row("a lease more (goal: 1)", "KiB", each);
     });
 }
