@@ -101,11 +101,25 @@ impl Attestor {
         caller: ImageId,
         bind: bool,
     ) -> Result<(Arc<Attestation>, Option<BoundProcess>), AttestError> {
-        let serial = {
-            let images = self.images();
-            let kept = images.get(&caller).and_then(|known| known.last.as_ref());
-            kept.map_or(0, |(serial, _)| *serial)
-        };
+        let serial = self.kept(caller).map_or(0, |(serial, _)| serial);
+        if let Some(done) = self.attest_beyond(caller, bind, serial).await? {
+            return Ok(done);
+        }
+        // Another answer for the same image came first, with other facts than
+        // those that this one left out: now everything is asked for.
+        let done = self.attest_beyond(caller, bind, 0).await?;
+        done.ok_or_else(|| {
+            AttestError::Caller("it changed while it was looked at; ask again".into())
+        })
+    }
+
+    /// Asks for what goes beyond that; `None`: what we have is not that any more.
+    async fn attest_beyond(
+        &self,
+        caller: ImageId,
+        bind: bool,
+        serial: u64,
+    ) -> Result<Option<(Arc<Attestation>, Option<BoundProcess>)>, AttestError> {
         let op = Op::Attest { image: caller.0, serial, bind };
         let (Body::Attested(answer), mut pidfds) = self.ask(op, &[]).await? else {
             return Err(AttestError::NoAttestor);
@@ -116,30 +130,27 @@ impl Attestor {
             Some(BoundProcess { pidfd, identity })
         });
         let requester = ImageId(answer.requester);
-        let mut images = self.images();
-        // Closed meanwhile: nothing is kept of it.
-        let mut fresh = Known::default();
-        let known = images.get_mut(&caller).unwrap_or(&mut fresh);
-        let kept = known.last.take();
-        let attestation = match (answer.facts, kept) {
-            (Some(facts), _) => Some(Arc::new(attestation(*facts, caller, requester))),
+        let attestation = match (answer.facts, self.kept(caller)) {
+            (Some(facts), _) => Arc::new(attestation(*facts, caller, requester)),
             (None, Some((serial, kept))) if serial == answer.serial => {
                 if kept.requester_image == requester {
-                    Some(kept)
+                    kept
                 } else {
                     let kept = (*kept).clone();
-                    Some(Arc::new(Attestation { requester_image: requester, ..kept }))
+                    Arc::new(Attestation { requester_image: requester, ..kept })
                 }
             }
-            (None, _) => None,
+            (None, _) => return Ok(None),
         };
-        // A second answer for the same image can overtake this one, with other
-        // facts; the caller then asks again.
-        let Some(attestation) = attestation else {
-            return Err(AttestError::Caller("it changed while it was looked at; ask again".into()));
-        };
-        known.last = Some((answer.serial, Arc::clone(&attestation)));
-        Ok((attestation, bound))
+        // Closed meanwhile: nothing is kept of it.
+        if let Some(known) = self.images().get_mut(&caller) {
+            known.last = Some((answer.serial, Arc::clone(&attestation)));
+        }
+        Ok(Some((attestation, bound)))
+    }
+
+    fn kept(&self, caller: ImageId) -> Option<(u64, Arc<Attestation>)> {
+        self.images().get(&caller).and_then(|known| known.last.clone())
     }
 
     /// Are caller and requester alive, and the same images with the same uid?

@@ -57,3 +57,31 @@ async fn a_reload_is_read_by_the_attestor_itself() {
     attestor.reload().await.unwrap();
     assert_eq!(attestor.attest(seen.caller_image).await.unwrap().advisory, ["because"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_at_once_on_one_image_are_all_answered_with_the_same_facts() {
+    let attestor = start(config(), &[]);
+    for _ in 0..20 {
+        let peer = Peers::sleep();
+        let image = open(&attestor, peer.pid()).await.unwrap();
+        let mut asked = tokio::task::JoinSet::new();
+        for n in 0..64 {
+            let attestor = attestor.clone();
+            asked.spawn(async move {
+                if n % 2 == 0 {
+                    return attestor.attest(image).await;
+                }
+                let (seen, bound) = attestor.attest_and_resolve(image).await?;
+                let resolved = attestor.resolve(image, Anchor::Requester).await?;
+                assert_eq!(bound.map(|found| found.identity), Some(resolved.identity));
+                Ok(seen)
+            });
+        }
+        let all = asked.join_all().await;
+        let first = all[0].as_ref().unwrap();
+        for seen in &all {
+            let seen = seen.as_ref().unwrap();
+            assert_eq!((&seen.caller, &seen.requester), (&first.caller, &first.requester));
+        }
+    }
+}
