@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
                 output::note(&format!("warning: {warning}"));
             }
             output::note(&format!(
-                "wrote {}; {} policies are in force",
+                "wrote {}; policies in force: {}",
                 path.display(),
                 now.policies
             ));
