@@ -93,11 +93,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             for warning in &now.warnings {
                 output::note(&format!("warning: {warning}"));
             }
-            output::note(&format!(
-                "wrote {}; policies in force: {}",
-                path.display(),
-                now.policies
-            ));
+            output::note(&format!("wrote {}; policies in force: {}", path.display(), now.policies));
             Ok(())
         }
         Err(Failure::Told { code, .. }) if given && code == Kind::Unreachable.exit_code() => {
