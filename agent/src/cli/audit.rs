@@ -109,14 +109,9 @@ impl AuditError {
 
 /// `jsi-agent audit` as a whole.
 pub(super) fn main(words: &[OsString]) -> ExitCode {
-    let name = OsString::from("jsi-agent audit");
-    let args = match AuditArgs::try_parse_from(std::iter::once(&name).chain(words)) {
+    let args: AuditArgs = match super::parsed("jsi-agent audit", words) {
         Ok(args) => args,
-        Err(error) => {
-            // Help goes to stdout, errors to stderr; neither can be helped if it fails.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(code) => return code,
     };
     match run(&args, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,

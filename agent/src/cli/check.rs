@@ -36,14 +36,9 @@ pub(super) struct CheckArgs {
 
 /// `jsi-agent check` as a whole.
 pub(super) fn main(words: &[OsString]) -> ExitCode {
-    let name = OsString::from("jsi-agent check");
-    let args = match CheckArgs::try_parse_from(std::iter::once(&name).chain(words)) {
+    let args: CheckArgs = match super::parsed("jsi-agent check", words) {
         Ok(args) => args,
-        Err(error) => {
-            // Help goes to stdout, errors to stderr; neither can be helped if it fails.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(code) => return code,
     };
     run(&args).unwrap_or_else(|error| {
         eprintln!("jsi-agent check: {error}");

@@ -71,14 +71,9 @@ pub(super) enum InitError {
 
 /// `jsi-agent init` as a whole.
 pub(super) fn main(words: &[OsString]) -> ExitCode {
-    let name = OsString::from("jsi-agent init");
-    let args = match InitArgs::try_parse_from(std::iter::once(&name).chain(words)) {
+    let args: InitArgs = match super::parsed("jsi-agent init", words) {
         Ok(args) => args,
-        Err(error) => {
-            // Help goes to stdout, errors to stderr; neither can be helped if it fails.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(code) => return code,
     };
     match run(&args, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,

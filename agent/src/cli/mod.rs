@@ -52,3 +52,14 @@ pub fn main() -> ExitCode {
         None => serve::main(&arguments),
     }
 }
+
+/// The words behind a subcommand's name as its arguments; else its help or what
+/// is wrong with them has been printed, and this is how to exit.
+fn parsed<A: clap::Parser>(name: &str, words: &[OsString]) -> Result<A, ExitCode> {
+    let name = OsString::from(name);
+    A::try_parse_from(std::iter::once(&name).chain(words)).map_err(|error| {
+        // Help goes to stdout, errors to stderr; neither can be helped if it fails.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })
+}
