@@ -5,6 +5,7 @@
 mod files;
 mod limits;
 mod policies;
+mod posture;
 mod processes;
 mod requests;
 mod sockets;
@@ -32,4 +33,10 @@ fn user() -> Setup {
 
 fn me() -> jsi_tests::Peer {
     jsi_tests::Peer { uid: uid() }
+}
+
+/// IDs of the live leases, as an operator sees them.
+fn live(host: &Host) -> Vec<String> {
+    let listing = host.admin(["leases", "--all", "-o", "json"]).run().succeeded();
+    jsi_tests::lease_ids(&listing.stdout, "db/orders")
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod imports;
+mod posture;
 mod tokens;
 
 use imports::{Exports, exports_of, faults_in};
