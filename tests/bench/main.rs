@@ -53,6 +53,7 @@ fn main() {
     table.row("start to first request served (goal: 40)", "ms", first.as_secs_f64() * 1e3);
     memory::idle(&host, &mut table);
     processes::measure(&host, effort, &mut table);
+    processes::exec(&host, effort, &mut table);
     requests::latency(&host, effort, &mut table);
     requests::throughput(&host, effort, &mut table);
     memory::busy(&host, &mut table);

@@ -34,6 +34,30 @@ pub(crate) fn measure(host: &Host, effort: Effort, table: &mut Table) {
     table.row("jsi get / ssh-add -l (goal: 0.5)", "", get / list);
 }
 
+/// `jsi exec` beside the same command executed by `env`, alternating: what a
+/// credential costs on top of what becoming a command costs anyway.
+pub(crate) fn exec(host: &Host, effort: Effort, table: &mut Table) {
+    let mut leased = Command::new(host.world.bin("jsi"));
+    leased.args(["exec", "-e", "VALUE=bench/one", "--", "/bin/true"]);
+    leased.env("JSI_AUTH_SOCK", host.world.socket());
+    let mut plain = Command::new("/usr/bin/env");
+    plain.args(["VALUE=x", "/bin/true"]);
+    let (mut with, mut without) = (vec![], vec![]);
+    for _ in 0..effort.processes {
+        with.push(run(&mut leased));
+        without.push(run(&mut plain));
+    }
+    for (what, times) in [("jsi exec true", with), ("env true", without)] {
+        let (median, p99) = percentiles(times);
+        table.row(&format!("{what}: whole process, p50"), "us", median);
+        table.row(&format!("{what}: whole process, p99"), "us", p99);
+    }
+    let cost = table.value("jsi exec true: whole process, p50");
+    let bare = table.value("env true: whole process, p50");
+    table.row("jsi exec true - env true", "us", cost - bare);
+    table.row("jsi exec true / env true", "", cost / bare);
+}
+
 fn run(command: &mut Command) -> Duration {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     timed(|| assert!(command.status().unwrap().success(), "{command:?}"))
