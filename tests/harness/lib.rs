@@ -23,6 +23,7 @@ mod program;
 mod setup;
 mod stage;
 mod talk;
+mod tmux;
 mod wait;
 mod world;
 
@@ -36,6 +37,7 @@ pub use program::compile;
 pub use setup::Setup;
 pub use stage::Stage;
 pub use talk::Talk;
+pub use tmux::Terminal;
 pub use wait::{until, within};
 pub use world::{Mode, Peer, World, random_secret};
 

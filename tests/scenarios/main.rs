@@ -8,6 +8,7 @@ mod lease_end;
 mod leases;
 mod limits;
 mod locking;
+mod no_trace;
 mod peers;
 mod postgres;
 mod signals;
