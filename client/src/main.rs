@@ -4,7 +4,9 @@
 mod beside;
 mod commands;
 mod failure;
+mod obtain;
 mod output;
+mod plan;
 mod policy_text;
 mod session;
 mod terminal;

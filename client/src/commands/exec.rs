@@ -1,14 +1,20 @@
 //! `jsi exec`: becomes the command, so that signals, terminal and exit code
 //! are native, with each lease bound to this very process.
+//!
+//! [`plan`] → [`obtain`] → [`deliver::prepare`] → [`become_it`]: the steps are
+//! described in [`crate::plan`]. A mode that keeps a supervisor takes the place
+//! of [`become_it`] and is given the same things.
 
 mod deliver;
-mod scrub;
 mod target;
 
 use crate::failure::Failure;
-use crate::{output, session};
-use deliver::{Mode, Wanted};
-use jsi_client::{Agent, Reference};
+use crate::obtain::{Obtained, Terms, obtain};
+use crate::plan::{Item, Mode, Origin, Others, Plan, Text, environment, is_variable, scrub};
+use crate::session;
+use deliver::Prepared;
+use jsi_client::Reference;
+use jsi_client::v1::binding;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -25,14 +31,18 @@ be run, 127 where it is not found.
 Variables are readable by every process of the same user; --fd is not: the
 command reads the value from the path in the variable.
   jsi exec -e PGPASSWORD=db/orders#password -- psql -h db orders
-  jsi exec --fd TOKEN_FILE=ci/deploy -- deploy --token-file-from-env")]
+  jsi exec --fd TOKEN_FILE=ci/deploy -- deploy --token-file-from-env
+  jsi exec -e 'URL=postgres://app:${jsi:db/orders|urlencode}@db/orders' -- app")]
 pub(crate) struct Arguments {
-    /// Put a field into a variable of the command's environment (exposed)
+    /// Put a field, or text with ${jsi:REF} in it, into a variable (exposed)
     #[arg(short = 'e', long = "env", value_name = "NAME=REF", value_parser = assignment)]
-    env: Vec<(String, Reference)>,
-    /// Put a field into a sealed memory file; NAME becomes its path, /dev/fd/N
+    env: Vec<Assignment>,
+    /// Put the same into a sealed memory file; NAME becomes its path, /dev/fd/N
     #[arg(long = "fd", value_name = "NAME=REF", value_parser = assignment)]
-    fd: Vec<(String, Reference)>,
+    fd: Vec<Assignment>,
+    /// Also resolve variables of this environment whose value is jsi:REF, or has ${jsi:REF} in it
+    #[arg(long)]
+    env_refs: bool,
     /// How long, at most: 90s, 15m, 1h30m, 2d
     #[arg(long, value_name = "TIME", value_parser = super::renew::ttl, allow_hyphen_values = true)]
     ttl: Option<Duration>,
@@ -50,24 +60,35 @@ pub(crate) struct Arguments {
     command: Vec<OsString>,
 }
 
-fn assignment(text: &str) -> Result<(String, Reference), String> {
-    let (name, reference) = text.split_once('=').ok_or("write it as NAME=db/orders#password")?;
+/// `NAME=VALUE` as it was given, and known to be good.
+#[derive(Clone)]
+struct Assignment {
+    name: String,
+    value: String,
+}
+
+fn assignment(given: &str) -> Result<Assignment, String> {
+    let (name, value) = given.split_once('=').ok_or("write it as NAME=db/orders#password")?;
     if !is_variable(name) {
         return Err(format!("{name:?} is no name for a variable"));
     }
-    Ok((name.to_owned(), reference.parse().map_err(|e: jsi_client::ReferenceError| e.to_string())?))
+    text(value)?;
+    Ok(Assignment { name: name.to_owned(), value: value.to_owned() })
 }
 
-/// Letters, digits and underscores, and no digit first.
-pub(super) fn is_variable(name: &str) -> bool {
-    !name.starts_with(|c: char| c.is_ascii_digit())
-        && !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+/// `db/orders#password`, or text with `${jsi:…}` in it.
+fn text(value: &str) -> Result<Text, String> {
+    if value.contains("${") || value.starts_with("jsi:") {
+        let text = Text::value(value.as_bytes(), Others::Refused, |_| false);
+        return text.map_err(|error| error.to_string());
+    }
+    let reference: Result<Reference, _> = value.parse();
+    Ok(Text::field(reference.map_err(|error| error.to_string())?))
 }
 
 /// Returns only where something failed.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let wanted = wanted(&arguments)?;
+    let plan = plan(&arguments)?;
     let Some((program, rest)) = arguments.command.split_first() else {
         return Err(Failure::usage("no command is given"));
     };
@@ -79,61 +100,75 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             command.env_remove(name);
         }
     }
-    let delivered = session::block_on(async {
+    let terms = Terms {
+        binding: Some(binding::Kind::Caller(binding::Unit {})),
+        target: Some(target.claim()),
+        note: arguments.note,
+    };
+    let (obtained, prepared) = session::block_on(async {
         let agent = session::agent().await?;
-        let delivered = deliver::all(&agent, &wanted, &target, &arguments).await?;
+        let obtained = obtain(&agent, &plan, &terms).await?;
         // From here on nothing fails but exec itself; what is granted to a
         // process that does not come to be is given back.
-        match deliver::prepare(&mut command, &wanted, &delivered) {
-            Ok(open) => Ok((delivered, open)),
+        match deliver::prepare(&mut command, &plan, &obtained) {
+            Ok(prepared) => Ok((obtained, prepared)),
             Err(failure) => {
-                give_back(&agent, delivered.fresh()).await;
+                obtained.give_back(&agent).await;
                 Err(failure)
             }
         }
     })?;
-    let (delivered, open) = delivered;
+    Err(become_it(&mut command, &target, &obtained, prepared))
+}
+
+/// Executes the command. What comes back is why that could not be done.
+fn become_it(
+    command: &mut Command,
+    target: &Target,
+    obtained: &Obtained,
+    prepared: Prepared,
+) -> Failure {
     let failure = match target.unchanged() {
         Ok(()) => target::cannot_run(target.path(), &command.exec()),
         Err(failure) => failure,
     };
-    drop(open);
+    drop(prepared);
     let _ = session::block_on(async {
-        give_back(&session::agent().await?, delivered.fresh()).await;
+        obtained.give_back(&session::agent().await?).await;
         Ok::<_, Failure>(())
     }); // the end of this process ends them anyway
-    Err(failure)
+    failure
 }
 
-async fn give_back(agent: &Agent, leases: impl Iterator<Item = &str>) {
-    for id in leases {
-        if let Err(error) = agent.release(id).await {
-            output::note(&format!("note: {id} could not be given back: {error}"));
-        }
-    }
-}
-
-fn wanted(arguments: &Arguments) -> Result<Vec<Wanted>, Failure> {
-    let env = arguments.env.iter().map(|pair| (pair, Mode::Environment));
-    let fd = arguments.fd.iter().map(|pair| (pair, Mode::Descriptor));
-    let mut wanted: Vec<Wanted> = Vec::new();
-    for ((name, reference), mode) in env.chain(fd) {
-        if wanted.iter().any(|other| other.name == *name) {
-            return Err(Failure::usage(format!("{name} is given twice")));
-        }
+fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
+    let mut plan = Plan::default();
+    let env = arguments.env.iter().map(|pair| (pair, Mode::Environment, "--env"));
+    let fd = arguments.fd.iter().map(|pair| (pair, Mode::Descriptor, "--fd"));
+    for (Assignment { name, value }, mode, flag) in env.chain(fd) {
         if !arguments.keep_env
             && let Some(reason) = scrub::reason(name)
         {
             return Err(Failure::usage(format!("{name} is not set for a command: {reason}"))
                 .advise("say --keep-env if that is meant"));
         }
-        wanted.push(Wanted { name: name.clone(), reference: reference.clone(), mode });
+        let text = text(value).map_err(Failure::usage)?;
+        plan.add(Item { name: name.clone(), mode, text, origin: Origin::Flag(flag) })?;
     }
-    if wanted.is_empty() {
+    if arguments.env_refs {
+        let named: Vec<_> = plan.items().iter().map(|item| item.name.clone()).collect();
+        let others =
+            std::env::vars_os().filter(|(name, _)| !named.iter().any(|n| name == n.as_str()));
+        environment::add(&mut plan, others)?;
+    }
+    if plan.items().is_empty() {
         return Err(Failure::usage("no credential is asked for")
             .advise("for example: jsi exec -e PGPASSWORD=db/orders#password -- psql"));
     }
-    Ok(wanted)
+    for want in plan.wants_mut() {
+        want.ttl = arguments.ttl;
+        want.scope.extend(arguments.scope.iter().cloned());
+    }
+    Ok(plan)
 }
 
 #[cfg(test)]
@@ -141,13 +176,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn assignments_name_a_variable_and_a_reference() {
-        let (name, reference) = assignment("PGPASSWORD=db/orders#password").unwrap();
-        assert_eq!(
-            (name.as_str(), reference.to_string().as_str()),
-            ("PGPASSWORD", "db/orders#password")
-        );
-        for bad in ["X", "=a", "1X=a", "X-Y=a", "X=", "X=A"] {
+    fn assignments_name_a_variable_and_a_reference_or_text_with_references() {
+        for good in ["PGPASSWORD=db/orders#password", "A=jsi:a", "A=x${jsi:a|urlencode}y${jsi:a#b}"]
+        {
+            assert!(assignment(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["X", "=a", "1X=a", "X-Y=a", "X=", "X=A", "X=jsi:A", "X=${jsi:a", "X=${HOME}", "X=a b"]
+        {
             assert!(assignment(bad).is_err(), "{bad}");
         }
     }

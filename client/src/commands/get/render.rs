@@ -122,7 +122,7 @@ fn lines(
 ) -> Result<(), Failure> {
     for field in fields {
         let name = variable(&arguments.prefix, field.name());
-        if !super::super::exec::is_variable(&name) {
+        if !crate::plan::is_variable(&name) {
             return Err(Failure::usage(format!("{name} is no name for a variable"))
                 .advise("change it with --prefix"));
         }

@@ -82,12 +82,12 @@ const DANGEROUS: &[(&str, &str)] = &[
 ];
 
 /// Those of the names that are dangerous.
-pub(super) fn dangerous(names: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+pub(crate) fn dangerous(names: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     names.filter(|name| found(name).is_some())
 }
 
 /// Why a name is dangerous; `None`: it is not.
-pub(super) fn reason(name: &str) -> Option<&'static str> {
+pub(crate) fn reason(name: &str) -> Option<&'static str> {
     found(OsStr::new(name))
 }
 

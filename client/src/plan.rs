@@ -1,0 +1,133 @@
+//! What a command is to have, before anything is asked for.
+//!
+//! The way of `jsi exec` has three steps with plain types between them:
+//!
+//! 1. **plan**: flags, a project file and dotenv files become a [`Plan`]: a
+//!    list of [`Item`]s, each a name, a [`Text`] and a [`Mode`]. No agent is
+//!    needed and no secret is there.
+//! 2. **obtain** ([`crate::obtain`]): one lease for each credential, mode,
+//!    scope and TTL; what was granted is given back where a later one fails.
+//! 3. **deliver** (`commands/exec/deliver.rs`): the items' values, put together
+//!    by [`crate::obtain::Obtained::value`], become variables and descriptors.
+//!
+//! Then `jsi exec` becomes the command. A new way of delivery is a new
+//! [`Mode`], an arm in `obtain::delivery` and one in `deliver::prepare`; a new
+//! source of items makes [`Item`]s and adds them to the plan.
+
+pub(crate) mod environment;
+mod filter;
+pub(crate) mod scrub;
+mod text;
+
+use crate::failure::Failure;
+pub(crate) use filter::Filter;
+use jsi_client::Reference;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+pub(crate) use text::{Others, Part, Text};
+
+/// Everything that a command is to have. Names are unique.
+#[derive(Default)]
+pub(crate) struct Plan {
+    items: Vec<Item>,
+}
+
+/// One variable, and how its value comes about.
+pub(crate) struct Item {
+    /// The variable's name.
+    pub(crate) name: String,
+    /// How the text reaches the command.
+    pub(crate) mode: Mode,
+    /// What it is made of.
+    pub(crate) text: Text,
+    /// Who named it.
+    pub(crate) origin: Origin,
+}
+
+/// How a text reaches the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Mode {
+    /// As the variable's value.
+    Environment,
+    /// As a sealed memory file; the variable holds its path.
+    Descriptor,
+}
+
+/// Where an item was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// On the command line, by that flag.
+    Flag(&'static str),
+    /// In the environment of the caller.
+    Environment,
+}
+
+/// One field of a credential, as an item asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Want {
+    /// The credential and its field.
+    pub(crate) reference: Reference,
+    /// What the value goes through, in that order.
+    pub(crate) filters: Vec<Filter>,
+    /// How long; `None`: the credential's default.
+    pub(crate) ttl: Option<Duration>,
+    /// The narrowing; keys are the issuer's.
+    pub(crate) scope: BTreeMap<String, String>,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => f.write_str(flag),
+            Self::Environment => f.write_str("the environment"),
+        }
+    }
+}
+
+impl Plan {
+    /// Adds an item that no other may have named.
+    pub(crate) fn add(&mut self, item: Item) -> Result<(), Failure> {
+        if self.items.iter().any(|other| other.name == item.name) {
+            return Err(Failure::usage(format!("{} is given twice", item.name)));
+        }
+        self.items.push(item);
+        Ok(())
+    }
+
+    /// The items, in the order in which they were named.
+    pub(crate) fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Every field that is asked for, with the mode of its item.
+    pub(crate) fn wants(&self) -> impl Iterator<Item = (Mode, &Want)> {
+        self.items.iter().flat_map(|item| item.text.wants().map(|want| (item.mode, want)))
+    }
+
+    /// Changes every field that is asked for.
+    pub(crate) fn wants_mut(&mut self) -> impl Iterator<Item = &mut Want> {
+        self.items.iter_mut().flat_map(|item| item.text.wants_mut())
+    }
+}
+
+impl fmt::Display for Want {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reference)?;
+        self.filters.iter().try_for_each(|filter| write!(f, "|{}", filter.name()))
+    }
+}
+
+impl Want {
+    /// The field alone, on the credential's own terms.
+    pub(crate) fn new(reference: Reference) -> Self {
+        Self { reference, filters: Vec::new(), ttl: None, scope: BTreeMap::new() }
+    }
+}
+
+/// Letters, digits and underscores, and no digit first.
+pub(crate) fn is_variable(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
