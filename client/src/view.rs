@@ -92,6 +92,7 @@ pub(crate) fn lease(lease: &Lease) -> Value {
         "assurance": lease.assurance,
         "warnings": lease.warnings,
         "reused": lease.reused,
+        "outdated": lease.outdated,
     })
 }
 

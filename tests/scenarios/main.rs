@@ -11,6 +11,7 @@ mod locking;
 mod no_trace;
 mod peers;
 mod postgres;
+mod rotation;
 mod signals;
 mod spine;
 mod startup;

@@ -79,6 +79,14 @@ fn parts(event: &Event) -> (&'static str, String, String) {
             let replaced = if *replaced { "replaced, " } else { "" };
             ("secret-put", holder(by), format!("{name} ({replaced}owner {owner})"))
         }
+        Event::SecretRotated { name, fields, version, leases_told, leases_ended, by } => (
+            "secret-rotated",
+            holder(by),
+            format!(
+                "{name} ({}), version {version}; leases told: {leases_told}, ended: {leases_ended}",
+                fields.join(", ")
+            ),
+        ),
         Event::SecretRemoved { name, by } => ("secret-removed", holder(by), name.clone()),
         Event::Admin { act, detail, by } => {
             let by = by.as_ref().map_or_else(|| "signal".to_owned(), holder);

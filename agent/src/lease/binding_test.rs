@@ -141,8 +141,8 @@ async fn after_a_restart_leases_live_on_only_with_what_they_are_bound_to() {
     let reader = kept.key();
     let first = engine.redeliver(&bound[0], &reader, &request, Delivery::Caller).await;
     assert!(matches!(first, Err(LeaseError::NeedsReopen)));
-    assert!(engine.attach(&bound[0], &key(1), &secret(b"geheim")).is_err());
-    engine.attach(&bound[0], &reader, &secret(b"geheim")).unwrap();
+    assert!(engine.attach(&bound[0], &key(1), &secret(b"geheim"), 0).is_err());
+    engine.attach(&bound[0], &reader, &secret(b"geheim"), 0).unwrap();
     assert!(engine.redeliver(&bound[0], &reader, &request, Delivery::Caller).await.is_ok());
     kept.kill();
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -124,7 +124,7 @@ impl Engine {
         delivery: Delivery,
     ) -> Result<(LeaseView, Secret), LeaseError> {
         self.unlocked()?;
-        let counted = self.with_live(id, |entry, _| {
+        let counted = self.with_live(id, |entry, _, _| {
             if !entry.may_read(key) {
                 return Err(LeaseError::NotFound);
             }
@@ -148,12 +148,17 @@ impl Engine {
         self.journal.append(delivered, None).await?;
         // It may have ended, or the agent been locked, while the record was written.
         self.unlocked()?;
-        let (view, at_rest) = self.with_live(id, |entry, now| {
+        let (view, at_rest) = self.with_live(id, |entry, now, _| {
             let at_rest = match uses_left {
                 Some(0) => entry.at_rest.take(),
                 _ => entry.at_rest.clone(),
             };
-            let at_rest = at_rest.ok_or(LeaseError::Ended)?;
+            let Some(at_rest) = at_rest else {
+                // Replaced meanwhile: what was not delivered is not spent.
+                entry.uses_left = entry.uses_left.map(|left| left + 1);
+                return Err(LeaseError::NeedsReopen);
+            };
+            entry.outdated = false;
             Ok((LeaseView { reused: true, ..entry.view(now) }, at_rest))
         })?;
         let secret = at_rest.open().map_err(|error| LeaseError::Limit(error.to_string()))?;
@@ -164,38 +169,33 @@ impl Engine {
     /// again. Nothing is kept for leases that keep nothing.
     ///
     /// # Errors
-    /// It is not this requester's, has ended, or guarded memory is exhausted.
+    /// It is not this requester's, has ended, or guarded memory is exhausted;
+    /// [`LeaseError::NeedsReopen`] where a secret was replaced since
+    /// [`Engine::rotations`] said `rotations`.
     pub fn attach(
         self: &Arc<Self>,
         id: &LeaseId,
         key: &RequesterKey,
         secret: &Secret,
+        rotations: u64,
     ) -> Result<(), LeaseError> {
         self.unlocked()?;
         let at_rest: Arc<dyn AtRest> = self
             .sealing
             .seal_secret(secret)
             .map_err(|error| LeaseError::Limit(error.to_string()))?;
-        self.with_live(id, |entry, _| {
+        self.with_live(id, |entry, _, now| {
             if !entry.may_read(key) {
                 return Err(LeaseError::NotFound);
+            }
+            if now != rotations {
+                return Err(LeaseError::NeedsReopen);
             }
             if entry.at_rest.is_none() && !entry.offer.hold_none && entry.uses_left != Some(0) {
                 entry.at_rest = Some(at_rest);
             }
             Ok(())
         })
-    }
-
-    /// Lets go of what live leases hold of a stored secret, because another was
-    /// put in its place: whoever asks again gets that one.
-    pub fn forget_stored(&self, credential: &CredentialName) {
-        let mut table = self.table();
-        for entry in table.entries.values_mut() {
-            if entry.subject.credential == *credential && entry.offer.class == Class::Static {
-                entry.at_rest = None;
-            }
-        }
     }
 
     /// Moves a lease's expiry to `increment` from now (`None`: the TTL that it was
@@ -213,7 +213,7 @@ impl Engine {
         max_ttl: Option<Duration>,
     ) -> Result<LeaseView, LeaseError> {
         self.unlocked()?;
-        let live = self.with_live(id, |entry, _| {
+        let live = self.with_live(id, |entry, _, _| {
             if !entry.is_of(key) {
                 return Err(LeaseError::NotFound);
             }
@@ -400,20 +400,24 @@ impl Engine {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does `work` on a lease that is active and, by the clock, has time left.
+    /// Does `work` on a lease that is active and, by the clock, has time left; it
+    /// hears the time and [`Engine::rotations`] as well.
     fn with_live<T>(
         self: &Arc<Self>,
         id: &LeaseId,
-        work: impl FnOnce(&mut super::entry::Entry, Moment) -> Result<T, LeaseError>,
+        work: impl FnOnce(&mut super::entry::Entry, Moment, u64) -> Result<T, LeaseError>,
     ) -> Result<T, LeaseError> {
         let now = self.clock.now();
         let mut out = Outbox::default();
         let result = {
             let mut table = self.table();
             let number = table.number(id.as_str()).ok_or(LeaseError::NotFound)?;
+            let rotations = table.rotations;
             match table.entries.get_mut(&number) {
                 Some(entry) => match entry.state {
-                    State::Active { expires, .. } if now.boot < expires => work(entry, now),
+                    State::Active { expires, .. } if now.boot < expires => {
+                        work(entry, now, rotations)
+                    }
                     State::Active { .. } => {
                         // The timer is late (the host was suspended): end it now.
                         let event = machine::Event::ExpiryReached;

@@ -38,6 +38,8 @@ pub(super) struct Entry {
     pub(super) note: Option<Box<str>>,
     /// Shared among leases on one stored secret.
     pub(super) at_rest: Option<Arc<dyn AtRest>>,
+    /// The stored secret was replaced since it was last delivered.
+    pub(super) outdated: bool,
     pub(super) handle: Option<Box<Handle>>,
     pub(super) retry: Option<BootTime>,
 }
@@ -175,6 +177,7 @@ impl Entry {
             end_reason: self.state.reason(),
             note: self.note.as_deref().unwrap_or_default().to_owned(),
             policies: self.offer.policies.clone(),
+            outdated: self.outdated,
         }
     }
 
@@ -186,6 +189,12 @@ impl Entry {
         if self.offer.class == Class::Static {
             warnings.push(
                 "a stored secret: it stays valid at its backend when the lease ends".to_owned(),
+            );
+        }
+        if self.outdated {
+            warnings.push(
+                "another secret has been stored since it was delivered: ask for it again"
+                    .to_owned(),
             );
         }
         if self.clamped {
@@ -216,6 +225,7 @@ impl Entry {
             policies: self.offer.policies.clone(),
             warnings,
             reused: false,
+            outdated: self.outdated,
         }
     }
 }

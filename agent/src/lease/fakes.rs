@@ -157,6 +157,7 @@ impl Bench {
             binding: Bound::None,
             delivery: Delivery::Caller,
             note: String::new(),
+            rotations: self.engine.rotations(),
         }
     }
 

@@ -7,7 +7,7 @@ use super::engine::Engine;
 use super::entry::{Binding, Entry, Handle, Offer, Subject, delivery_text};
 use super::machine::{self, State};
 use super::terms::{Bound, Grant, LeaseError};
-use super::view::LeaseView;
+use super::view::{Change, LeaseView};
 use crate::clock::Moment;
 use crate::issuer::{AtRest, Issued, RevocationHandle};
 use crate::log::{EndReason, Event};
@@ -105,7 +105,7 @@ impl Engine {
         lease.state = crate::log::LeaseState::Active;
         draft.logged = true;
         self.journal.append(Event::Granted { lease }, for_log).await?;
-        let view = self.activate(draft, grant.binding)?;
+        let view = self.activate(draft, grant.binding, grant.rotations)?;
         Ok(Granted { view, secret })
     }
 
@@ -168,6 +168,7 @@ impl Engine {
             revoking: false,
             note: (!grant.note.is_empty()).then(|| Box::from(grant.note.as_str())),
             at_rest: None,
+            outdated: false,
             handle: None,
             retry: None,
         });
@@ -200,7 +201,12 @@ impl Engine {
     }
 
     /// The log has it: it becomes active, unless its time or holder went meanwhile.
-    fn activate(self: &Arc<Self>, mut draft: Draft, bound: Bound) -> Result<LeaseView, LeaseError> {
+    fn activate(
+        self: &Arc<Self>,
+        mut draft: Draft,
+        bound: Bound,
+        rotations: u64,
+    ) -> Result<LeaseView, LeaseError> {
         // Kept until after the check, whoever else watches the process.
         let process: Option<Arc<OwnedFd>> = match &bound {
             Bound::Process(process) => Some(Arc::clone(&process.pidfd)),
@@ -208,6 +214,7 @@ impl Engine {
         };
         let key = bound.key();
         let mut out = Outbox::default();
+        let mut replaced = None;
         let result = {
             let mut table = self.table();
             // On an early return the lock opens before the draft cleans up.
@@ -237,11 +244,16 @@ impl Engine {
                 self.step(&mut table, number, event, now, "", &mut out);
                 Err(error)
             } else {
-                let entry = table.entries.get(&number);
-                entry.map(|entry| entry.view(now)).ok_or(LeaseError::Ended)
+                let outdated = Self::settle_rotation(&mut table, number, rotations);
+                let view = table.entries.get(&number).map(|entry| entry.view(now));
+                replaced = view.clone().filter(|_| outdated);
+                view.ok_or(LeaseError::Ended)
             }
         };
         self.perform(out);
+        if let Some(view) = replaced {
+            self.announce_rotation(Change::Rotated(Arc::new(view)));
+        }
         result
     }
 

@@ -12,6 +12,7 @@ mod expiry;
 mod grant;
 mod machine;
 mod restore;
+mod rotation;
 mod seams;
 mod table;
 mod terms;
@@ -21,6 +22,8 @@ mod view;
 mod binding_test;
 #[cfg(test)]
 mod fakes;
+#[cfg(test)]
+mod rotation_test;
 #[cfg(test)]
 mod tests;
 

@@ -221,6 +221,7 @@ impl Engine {
             revoking: false,
             note: (!record.note.is_empty()).then(|| record.note.into_boxed_str()),
             at_rest: None,
+            outdated: record.outdated,
             handle: (class == Class::Dynamic).then(|| Box::new(handle)),
             retry: None,
         }))

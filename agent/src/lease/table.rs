@@ -33,6 +33,8 @@ pub(super) struct Table {
     pub(super) offers: Interner<Offer>,
     pub(super) holders: Interner<HolderRecord>,
     pub(super) stopping: bool,
+    /// See `Engine::rotations`.
+    pub(super) rotations: u64,
     names: BTreeMap<Arc<str>, u64>,
     by_reuse: BTreeSet<(u64, u64)>,
     by_binding: BTreeSet<(BindingKey, u64)>,
@@ -53,6 +55,7 @@ impl Table {
             offers: Interner::default(),
             holders: Interner::default(),
             stopping: false,
+            rotations: 0,
             names: BTreeMap::new(),
             by_reuse: BTreeSet::new(),
             by_binding: BTreeSet::new(),

@@ -44,6 +44,9 @@ pub struct Grant {
     pub delivery: Delivery,
     /// The holder's note.
     pub note: String,
+    /// What [`Engine::rotations`](super::Engine::rotations) said before the secret
+    /// was opened.
+    pub rotations: u64,
 }
 
 /// What a lease is bound to.

@@ -60,6 +60,8 @@ pub struct LeaseView {
     pub warnings: Vec<String>,
     /// The same requester already held it.
     pub reused: bool,
+    /// The stored secret was replaced since it was last delivered.
+    pub outdated: bool,
 }
 
 impl LeaseView {
@@ -111,6 +113,8 @@ pub enum Change {
     Granted(Arc<LeaseView>),
     /// Renewed.
     Renewed(Arc<LeaseView>),
+    /// The stored secret behind it was replaced; the lease goes on.
+    Rotated(Arc<LeaseView>),
     /// It is being revoked.
     Ending(Arc<LeaseView>),
     /// It ended, or was never issued.
@@ -128,6 +132,7 @@ impl Change {
         match self {
             Self::Granted(lease)
             | Self::Renewed(lease)
+            | Self::Rotated(lease)
             | Self::Ending(lease)
             | Self::Ended(lease)
             | Self::Stuck(lease) => Some(lease),

@@ -30,7 +30,10 @@ impl Folded {
                 self.sealed.remove(lease);
             }
             Event::Delivered { lease, uses_left, .. } => {
-                self.change(lease, |lease| lease.uses_left = *uses_left);
+                self.change(lease, |lease| {
+                    lease.uses_left = *uses_left;
+                    lease.outdated = false;
+                });
             }
             Event::Renewed { lease, expires, .. } => {
                 self.change(lease, |lease| lease.expires = *expires);
@@ -51,11 +54,14 @@ impl Folded {
                     self.put(lease, sealed);
                 }
             }
+            Event::SecretPut { name, replaced: true, .. } | Event::SecretRotated { name, .. } => {
+                self.outdate(name)
+            }
             Event::Recovered { .. }
             | Event::Denied { .. }
             | Event::Refused { .. }
             | Event::Suppressed { .. }
-            | Event::SecretPut { .. }
+            | Event::SecretPut { replaced: false, .. }
             | Event::SecretRemoved { .. }
             | Event::Admin { .. }
             | Event::Stopped { .. } => {}
@@ -86,6 +92,12 @@ impl Folded {
             }
         }
         self.leases.insert(lease.id.clone(), lease);
+    }
+
+    /// Another secret was stored under that name.
+    fn outdate(&mut self, credential: &str) {
+        let of = self.leases.values_mut().filter(|lease| lease.credential == credential);
+        of.filter(|lease| lease.class == "static").for_each(|lease| lease.outdated = true);
     }
 
     fn change(&mut self, lease: &LeaseId, change: impl FnOnce(&mut LeaseRecord)) {

@@ -162,6 +162,22 @@ pub enum Event {
         /// By whom.
         by: HolderRecord,
     },
+    /// A stored secret was given new values; owner, purpose and the other fields
+    /// stay, and so do its leases unless they were ended.
+    SecretRotated {
+        /// Its name.
+        name: String,
+        /// The fields that were replaced.
+        fields: Vec<String>,
+        /// How often a secret was stored under that name, this one included.
+        version: u64,
+        /// Live leases that were told.
+        leases_told: usize,
+        /// Leases that were ended.
+        leases_ended: usize,
+        /// By whom.
+        by: HolderRecord,
+    },
     /// A secret was removed.
     SecretRemoved {
         /// Its name.
@@ -169,7 +185,8 @@ pub enum Event {
         /// By whom.
         by: HolderRecord,
     },
-    /// An administrative act: `lock`, `unlock`, `reload`, `revoke`.
+    /// An administrative act: `lock`, `unlock`, `reload`, `revoke`, `import`,
+    /// `export`, `backup`, `restore`.
     Admin {
         /// Which.
         act: String,
@@ -296,6 +313,9 @@ pub struct LeaseRecord {
     /// The policies that permitted it.
     #[serde(default)]
     pub policies: Vec<String>,
+    /// The stored secret was replaced since it was last delivered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
 }
 
 /// What ends a lease besides time.

@@ -11,6 +11,10 @@ use crate::names::{LeaseId, RequestId};
 use crate::policy::{Permit, RequesterKey};
 use jsi_proto::v1::Reason;
 
+/// How often a stored secret is opened again for one request, because another
+/// was put in its place meanwhile.
+const REOPENINGS: usize = 8;
+
 impl Pipeline {
     /// The lease that this requester holds on the same, if it may have it again:
     /// a subshell counts as the shell that forked it. That can be forged, but
@@ -49,6 +53,7 @@ impl Pipeline {
         let id = LeaseId::new(&ask.credential, random_array());
         let limits = permit.limits();
         let ttl = ask.ttl.unwrap_or(limits.default_ttl).min(limits.max_ttl);
+        let rotations = self.engine.rotations();
         let order = Order { permit, lease: &id, ttl, now: self.clock.now() };
         let issued = entry.issuer.issue(order).await.map_err(|error| failures::issuer(&error))?;
         let grant = Grant {
@@ -67,6 +72,7 @@ impl Pipeline {
             binding,
             delivery: ask.delivery,
             note: ask.note.clone(),
+            rotations,
         };
         if let Err(failure) = known_fields(&issued.secret, &ask.fields) {
             // Nothing was granted yet; what a backend minted is taken back.
@@ -86,11 +92,17 @@ impl Pipeline {
         entry: &Entry,
     ) -> Result<(LeaseView, Secret), Failure> {
         let mut done = self.engine.redeliver(id, key, request, ask.delivery).await;
-        if matches!(done, Err(LeaseError::NeedsReopen)) {
+        for _ in 0..REOPENINGS {
+            if !matches!(done, Err(LeaseError::NeedsReopen)) {
+                break;
+            }
+            let rotations = self.engine.rotations();
             let secret = entry.issuer.reopen(&ask.credential).await;
             let secret = secret.map_err(|error| failures::issuer(&error))?;
-            self.engine.attach(id, key, &secret).map_err(|error| failures::lease(&error))?;
-            done = self.engine.redeliver(id, key, request, ask.delivery).await;
+            done = match self.engine.attach(id, key, &secret, rotations) {
+                Ok(()) => self.engine.redeliver(id, key, request, ask.delivery).await,
+                Err(error) => Err(error),
+            };
         }
         let (lease, secret) = done.map_err(|error| failures::lease(&error))?;
         known_fields(&secret, &ask.fields)?;

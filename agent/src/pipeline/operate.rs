@@ -48,7 +48,7 @@ impl Pipeline {
             .with_store(move |store| store.put(&to, &by, &purpose, secret, replace, now))
             .await?;
         if replaced {
-            self.engine.forget_stored(&name);
+            self.engine.rotated(&name);
         }
         let stored = self.refresh_and_find(&name).await?;
         self.record(Event::SecretPut {

@@ -148,6 +148,7 @@ fn events(watch: Watch) -> impl Stream<Item = Result<v1::LeaseEvent, Status>> + 
                 let kind = match &change {
                     Change::Granted(_) => Kind::Granted,
                     Change::Renewed(_) => Kind::Renewed,
+                    Change::Rotated(_) => Kind::Rotated,
                     Change::Ending(_) => Kind::Ending,
                     Change::Ended(_) => Kind::Ended,
                     Change::Stuck(_) => Kind::Stuck,

@@ -100,6 +100,7 @@ pub(super) fn lease(view: &LeaseView) -> v1::Lease {
         assurance: u32::from(view.holder.assurance),
         warnings: view.warnings.clone(),
         reused: false,
+        outdated: view.outdated,
     }
 }
 

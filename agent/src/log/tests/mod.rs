@@ -53,6 +53,7 @@ fn lease(n: u32) -> LeaseRecord {
         end_reason: None,
         note: String::new(),
         policies: vec!["psql".to_owned()],
+        outdated: false,
     }
 }
 
