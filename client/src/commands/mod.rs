@@ -9,6 +9,7 @@ mod init;
 mod leases;
 mod lock;
 mod policy;
+mod project;
 mod release;
 mod reload;
 mod renew;
@@ -48,6 +49,7 @@ const ENTRIES: &[Entry] = entries! {
     "secret" secret "Put, list and remove stored secrets";
     "get" get "Print a credential, leased to the shell that asks";
     "exec" exec "Become a command that has credentials in its environment or descriptors";
+    "project" project "Look at project files (jsi.toml), and allow them";
     "renew" renew "Lengthen a lease";
     "release" release "Give leases up";
     "leases" leases "List leases and what is left of them";
@@ -79,7 +81,7 @@ the admin socket.";
 
 /// Runs the command and maps its result to an exit code, once.
 pub(crate) fn main() -> ExitCode {
-    let exec = std::env::args_os().nth(1).is_some_and(|arg| arg == "exec");
+    let exec = becomes_a_command();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -88,6 +90,12 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(if exec && !matches!(code, 0 | 126 | 127) { 125 } else { code })
         }
     }
+}
+
+/// `jsi exec`, unless it is only to say what it would do.
+fn becomes_a_command() -> bool {
+    let own: Vec<_> = std::env::args_os().skip(1).take_while(|arg| arg != "--").collect();
+    own.first().is_some_and(|arg| arg == "exec") && !own.iter().any(|arg| arg == "--dry-run")
 }
 
 fn run() -> Result<(), Failure> {
