@@ -12,10 +12,12 @@ mod no_trace;
 mod peers;
 mod postgres;
 mod rotation;
+mod setgid;
 mod signals;
 mod spine;
 mod startup;
 mod two_uids;
+mod upgrade;
 mod watch;
 
 use jsi_tests::{Host, PEERS, Setup, permit, random_secret};
