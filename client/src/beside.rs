@@ -12,7 +12,7 @@ const PLACES: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec/jsi"];
 /// Becomes `jsi-agent` with these arguments.
 pub(crate) fn become_agent(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     let agent = find()?;
-    jsi_client::group::give_up();
+    crate::session::drop_group();
     let error = Command::new(&agent).arg0("jsi-agent").args(arguments).exec();
     Err(Failure::new(format!("cannot run {}: {error}", agent.display())))
 }

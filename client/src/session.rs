@@ -48,6 +48,12 @@ fn connected(server_uid: u32) {
     }
 }
 
+/// Gives up for good the group of a setgid `jsi`, before another program is
+/// executed without a connection having been made.
+pub(crate) fn drop_group() {
+    jsi_client::group::give_up();
+}
+
 /// No dumps of this process from here on, and no reading of it by the same uid.
 pub(crate) fn hide() {
     let _ = nix::sys::prctl::set_dumpable(false); // refused nowhere
