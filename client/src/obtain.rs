@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::output;
 use crate::plan::{Item, Mode, Part, Plan, Want};
-use jsi_client::v1::{Delivery, TargetClaim, binding};
+use jsi_client::v1::{Delivery, Lease, TargetClaim, binding};
 use jsi_client::{Agent, Leased, Request, SecretField};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,6 @@ pub(crate) struct Terms {
 }
 
 /// What was granted: one lease for each credential, mode, scope and TTL.
-#[derive(Default)]
 pub(crate) struct Obtained {
     leases: Vec<(Key, Leased)>,
 }
@@ -37,7 +36,7 @@ struct Key {
 
 /// Asks for everything; on a failure gives back what was granted before it.
 pub(crate) async fn obtain(agent: &Agent, plan: &Plan, terms: &Terms) -> Result<Obtained, Failure> {
-    let mut obtained = Obtained::default();
+    let mut obtained = Obtained { leases: Vec::new() };
     for (mode, want) in plan.wants() {
         let key = Key::of(mode, want);
         if obtained.leases.iter().any(|(other, _)| *other == key) {
@@ -76,6 +75,12 @@ impl Obtained {
     /// Every lease, in the order of the requests.
     pub(crate) fn leases(&self) -> impl Iterator<Item = &Leased> {
         self.leases.iter().map(|(_, leased)| leased)
+    }
+
+    /// An item has something of that lease.
+    pub(crate) fn depends(&self, item: &Item, lease: &Lease) -> bool {
+        let found = self.leases.iter().find(|(_, leased)| leased.lease().id == lease.id);
+        found.is_some_and(|(key, _)| item.text.wants().any(|want| Key::of(item.mode, want) == *key))
     }
 
     /// Leases that this command brought about. Others were there before it.
@@ -171,5 +176,6 @@ fn delivery(mode: Mode) -> Delivery {
     match mode {
         Mode::Environment => Delivery::Environment,
         Mode::Descriptor => Delivery::Descriptor,
+        Mode::File => Delivery::File,
     }
 }

@@ -1,6 +1,8 @@
 //! From obtained values to the command's variables and descriptors.
 
+use super::files;
 use crate::failure::Failure;
+use crate::files::{FileDir, Orders, Place};
 use crate::obtain::Obtained;
 use crate::plan::{Item, Mode, Plan};
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag, fcntl};
@@ -21,16 +23,22 @@ const LONGEST_MEMFD_NAME: usize = 128;
 /// What must stay open until the command has been executed.
 pub(super) struct Prepared {
     open: Vec<OwnedFd>,
+    /// Those that read the files have opened them by then.
+    files: Option<FileDir>,
 }
 
-/// Sets the command's variables and opens its descriptors.
+/// Sets the command's variables, opens its descriptors and makes its files.
+/// `guard` sees to it that files are removed, before they are there.
 pub(super) fn prepare(
     command: &mut Command,
     plan: &Plan,
     obtained: &Obtained,
+    place: Option<&Place>,
+    guard: impl FnOnce(&FileDir, &Orders) -> Result<(), Failure>,
 ) -> Result<Prepared, Failure> {
-    let mut prepared = Prepared { open: Vec::new() };
+    let mut prepared = Prepared { open: Vec::new(), files: None };
     for item in plan.items() {
+        // Put together here even for a file, since nothing may fail later.
         let value = obtained.value(item)?;
         match item.mode {
             Mode::Environment => {
@@ -44,7 +52,12 @@ pub(super) fn prepare(
                 command.env(&item.name, format!("/dev/fd/{}", fd.as_raw_fd()));
                 prepared.open.push(fd);
             }
+            Mode::File => {}
         }
+    }
+    // Last, so that nothing that fails leaves any.
+    if let Some(place) = place {
+        prepared.files = Some(files::deliver(command, (plan, obtained), place, guard)?);
     }
     Ok(prepared)
 }

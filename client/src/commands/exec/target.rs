@@ -21,7 +21,7 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 const MAX_HASHED: u64 = 512 * 1024 * 1024;
 
 /// A program, and what it was when it was looked at.
-pub(super) struct Target {
+pub(in crate::commands) struct Target {
     path: PathBuf,
     seen: Metadata,
     claim: TargetClaim,
@@ -29,7 +29,10 @@ pub(super) struct Target {
 
 impl Target {
     /// Finds a program as execvp would, and measures it.
-    pub(super) fn find(program: &OsStr, path: Option<&OsStr>) -> Result<Self, Failure> {
+    pub(in crate::commands) fn find(
+        program: &OsStr,
+        path: Option<&OsStr>,
+    ) -> Result<Self, Failure> {
         let path = search(program, path)?;
         let seen = std::fs::metadata(&path).map_err(|error| cannot_run(&path, &error))?;
         let resolved = path.canonicalize().map_err(|error| cannot_run(&path, &error))?;
@@ -42,17 +45,17 @@ impl Target {
     }
 
     /// What exec is given: as found, since programs look at their own name.
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::commands) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The measurement, for the agent.
-    pub(super) fn claim(&self) -> TargetClaim {
+    pub(in crate::commands) fn claim(&self) -> TargetClaim {
         self.claim.clone()
     }
 
     /// It is still the file that was measured.
-    pub(super) fn unchanged(&self) -> Result<(), Failure> {
+    pub(in crate::commands) fn unchanged(&self) -> Result<(), Failure> {
         let same = |now: &Metadata| {
             let key = |m: &Metadata| {
                 (m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec())
@@ -70,13 +73,9 @@ impl Target {
 }
 
 /// The failure that execution of a file gave.
-pub(super) fn cannot_run(path: &Path, error: &io::Error) -> Failure {
+pub(in crate::commands) fn cannot_run(path: &Path, error: &io::Error) -> Failure {
     let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN };
-    let failure = Failure::new(format!("cannot run {}: {error}", path.display())).code(code);
-    if error.kind() == io::ErrorKind::ArgumentListTooLong {
-        return failure.advise("its variables are too long together: hand long ones over by --fd");
-    }
-    failure
+    Failure::new(format!("cannot run {}: {error}", path.display())).code(code)
 }
 
 fn search(program: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
@@ -118,7 +117,7 @@ fn check(path: &Path) -> io::Result<()> {
 }
 
 /// The SHA-256 of a file, lower-case hex.
-pub(crate) fn measure(path: &Path) -> io::Result<String> {
+pub(in crate::commands) fn measure(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
     let seen = file.metadata()?;
     match digest(file, &seen)? {
