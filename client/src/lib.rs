@@ -19,7 +19,6 @@ mod agent;
 mod connect;
 mod discovery;
 mod error;
-pub mod group;
 mod lease;
 mod reference;
 mod trust;

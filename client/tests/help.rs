@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Without those that `jsi-agent` answers.
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["secret"],
     &["secret", "put"],
@@ -16,10 +16,7 @@ const COMMANDS: [&[&str]; 23] = [
     &["secret", "ls"],
     &["get"],
     &["exec"],
-    &["project"],
-    &["project", "show"],
-    &["project", "allow"],
-    &["project", "deny"],
+    &["render"],
     &["renew"],
     &["release"],
     &["leases"],

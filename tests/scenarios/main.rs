@@ -4,6 +4,7 @@
 
 mod audit;
 mod delivery;
+mod files;
 mod lease_end;
 mod leases;
 mod limits;
@@ -11,13 +12,12 @@ mod locking;
 mod no_trace;
 mod peers;
 mod postgres;
+mod render;
 mod rotation;
-mod setgid;
 mod signals;
 mod spine;
 mod startup;
 mod two_uids;
-mod upgrade;
 mod watch;
 
 use jsi_tests::{Host, PEERS, Setup, permit, random_secret};

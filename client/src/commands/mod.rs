@@ -9,9 +9,9 @@ mod init;
 mod leases;
 mod lock;
 mod policy;
-mod project;
 mod release;
 mod reload;
+mod render;
 mod renew;
 mod revoke;
 mod secret;
@@ -49,7 +49,7 @@ const ENTRIES: &[Entry] = entries! {
     "secret" secret "Put, list and remove stored secrets";
     "get" get "Print a credential, leased to the shell that asks";
     "exec" exec "Become a command that has credentials in its environment or descriptors";
-    "project" project "Look at project files (jsi.toml), and allow them";
+    "render" render "Fill in a template; the file lives as long as its leases";
     "renew" renew "Lengthen a lease";
     "release" release "Give leases up";
     "leases" leases "List leases and what is left of them";
@@ -81,7 +81,10 @@ the admin socket.";
 
 /// Runs the command and maps its result to an exit code, once.
 pub(crate) fn main() -> ExitCode {
-    let exec = becomes_a_command();
+    if let Some(hidden) = hidden() {
+        return hidden;
+    }
+    let exec = std::env::args_os().nth(1).is_some_and(|arg| arg == "exec");
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -92,10 +95,14 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// `jsi exec`, unless it is only to say what it would do.
-fn becomes_a_command() -> bool {
-    let own: Vec<_> = std::env::args_os().skip(1).take_while(|arg| arg != "--").collect();
-    own.first().is_some_and(|arg| arg == "exec") && !own.iter().any(|arg| arg == "--dry-run")
+/// What jsi starts itself as, and nobody asks for: of no use without what it is
+/// started with.
+fn hidden() -> Option<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    match words.next() {
+        Some(word) if word == crate::files::REAPER => Some(crate::files::reap::main(words)),
+        _ => None,
+    }
 }
 
 fn run() -> Result<(), Failure> {

@@ -5,8 +5,6 @@ mod automaton;
 mod forms;
 mod stream;
 
-pub(crate) use stream::Redactor;
-
 use automaton::Automaton;
 use std::rc::Rc;
 use zeroize::Zeroizing;

@@ -25,7 +25,6 @@ pub(crate) struct State {
     pub(crate) refuse_reload: bool,
     pub(crate) policy_dir: String,
     pub(crate) fields: Vec<(String, Vec<u8>, bool)>,
-    pub(crate) listed: Vec<String>,
 }
 
 /// A running fake; stops when dropped.
@@ -170,10 +169,7 @@ impl Agent for Service {
         &self,
         _: Request<ListCredentialsRequest>,
     ) -> Answer<ListCredentialsResponse> {
-        let listed = self.0.lock().unwrap().listed.clone();
-        let named = |name| Credential { name, ..Default::default() };
-        let credentials = listed.into_iter().map(named).collect();
-        Ok(Response::new(ListCredentialsResponse { credentials }))
+        Ok(Response::new(ListCredentialsResponse::default()))
     }
 
     async fn request_credential(
