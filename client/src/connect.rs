@@ -63,7 +63,7 @@ fn dial(at: &Socket) -> io::Result<std::os::unix::net::UnixStream> {
     let address = UnixAddr::new(&at.path)?;
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new(CONNECT_TIMEOUT_S, 0))?;
-    connect(fd.as_raw_fd(), &address)?;
+    crate::group::showing(|| Ok(connect(fd.as_raw_fd(), &address)?))?;
     let stream = std::os::unix::net::UnixStream::from(fd);
     stream.set_nonblocking(true)?;
     Ok(stream)

@@ -44,6 +44,14 @@ impl Failure {
         self
     }
 
+    /// What was wrong, without the advice; empty where everything has been said.
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            Self::Told { message, .. } => message,
+            Self::Usage(_) | Self::Quiet(_) => "",
+        }
+    }
+
     /// Prints it and gives the exit code.
     pub(crate) fn report(&self) -> u8 {
         match self {

@@ -19,6 +19,7 @@ mod agent;
 mod connect;
 mod discovery;
 mod error;
+pub mod group;
 mod lease;
 mod reference;
 mod trust;

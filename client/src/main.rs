@@ -9,8 +9,10 @@ mod files;
 mod keep;
 mod obtain;
 mod output;
+mod place;
 mod plan;
 mod policy_text;
+mod project;
 mod ready;
 #[cfg(test)]
 mod redact;
@@ -20,5 +22,10 @@ mod terminal;
 mod view;
 
 fn main() -> std::process::ExitCode {
+    // Before anything is looked at on behalf of whoever started it.
+    if let Err(error) = jsi_client::group::lay_down() {
+        eprintln!("jsi: cannot lay down the group of its file: {error}");
+        return std::process::ExitCode::FAILURE;
+    }
     commands::main()
 }

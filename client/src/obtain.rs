@@ -21,6 +21,7 @@ pub(crate) struct Terms {
 }
 
 /// What was granted: one lease for each credential, mode, scope and TTL.
+#[derive(Default)]
 pub(crate) struct Obtained {
     leases: Vec<(Key, Leased)>,
 }
@@ -36,7 +37,7 @@ struct Key {
 
 /// Asks for everything; on a failure gives back what was granted before it.
 pub(crate) async fn obtain(agent: &Agent, plan: &Plan, terms: &Terms) -> Result<Obtained, Failure> {
-    let mut obtained = Obtained { leases: Vec::new() };
+    let mut obtained = Obtained::default();
     for (mode, want) in plan.wants() {
         let key = Key::of(mode, want);
         if obtained.leases.iter().any(|(other, _)| *other == key) {

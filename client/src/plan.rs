@@ -2,7 +2,8 @@
 //!
 //! The way of `jsi exec` has three steps with plain types between them:
 //!
-//! 1. **plan**: flags, a project file and dotenv files become a [`Plan`]: a
+//! 1. **plan**: a project file ([`crate::project`]), dotenv files, variables of
+//!    the caller and flags become a [`Plan`], layer over layer ([`Sources`]): a
 //!    list of [`Item`]s, each a name, a [`Text`] and a [`Mode`]. No agent is
 //!    needed and no secret is there.
 //! 2. **obtain** ([`crate::obtain`]): one lease for each credential, mode,
@@ -11,21 +12,27 @@
 //!    by [`crate::obtain::Obtained::value`], become variables and descriptors.
 //!
 //! Then `jsi exec` becomes the command. A new way of delivery is a new
-//! [`Mode`], an arm in `obtain::delivery` and one in `deliver::prepare`; a new
-//! source of items makes [`Item`]s and adds them to the plan.
+//! [`Mode`], an arm in `obtain::delivery` and one in `deliver::prepare`; a
+//! section of its own in project files is a line in `project::schema`; flags of
+//! its own go to [`Sources::gather`] as further items.
 
-pub(crate) mod environment;
+pub(crate) mod dotenv;
+mod environment;
 mod filter;
 pub(crate) mod scrub;
+mod sources;
+pub(crate) mod table;
 mod text;
 
-use crate::failure::Failure;
 pub(crate) use filter::Filter;
 use jsi_client::Reference;
+pub(crate) use sources::{Assignment, Gathered, Sources, assignment, of_project, scope};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+pub(crate) use table::{Verdict, Verdicts};
 pub(crate) use text::{Others, Part, Text};
 
 /// Everything that a command is to have. Names are unique.
@@ -64,6 +71,13 @@ pub(crate) enum Origin {
     Flag(&'static str),
     /// In the environment of the caller.
     Environment,
+    /// In a file.
+    File {
+        /// The file.
+        path: Arc<Path>,
+        /// The line, from 1.
+        line: usize,
+    },
     /// On the command line; the text is that of the file.
     Template(PathBuf),
 }
@@ -86,19 +100,21 @@ impl fmt::Display for Origin {
         match self {
             Self::Flag(flag) => f.write_str(flag),
             Self::Environment => f.write_str("the environment"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Template(path) => write!(f, "the template {}", path.display()),
         }
     }
 }
 
 impl Plan {
-    /// Adds an item that no other may have named.
-    pub(crate) fn add(&mut self, item: Item) -> Result<(), Failure> {
-        if self.items.iter().any(|other| other.name == item.name) {
-            return Err(Failure::usage(format!("{} is given twice", item.name)));
+    /// Lays items over those of the same names. Names are unique among them.
+    pub(crate) fn lay(&mut self, layer: Vec<Item>) {
+        for item in layer {
+            match self.items.iter_mut().find(|below| below.name == item.name) {
+                Some(below) => *below = item,
+                None => self.items.push(item),
+            }
         }
-        self.items.push(item);
-        Ok(())
     }
 
     /// The items, in the order in which they were named.
@@ -114,6 +130,17 @@ impl Plan {
     /// Changes every field that is asked for.
     pub(crate) fn wants_mut(&mut self) -> impl Iterator<Item = &mut Want> {
         self.items.iter_mut().flat_map(|item| item.text.wants_mut())
+    }
+}
+
+impl Mode {
+    /// As tables name it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Environment => "variable",
+            Self::Descriptor => "descriptor",
+            Self::File => "file",
+        }
     }
 }
 

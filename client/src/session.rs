@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use jsi_client::{Admin, Agent, Error};
-use nix::unistd::{getegid, geteuid, getgid, setresgid};
+use nix::unistd::geteuid;
 use std::future::Future;
 
 /// Runs a future to its end. One thread, no timers: nothing is started that a
@@ -43,19 +43,15 @@ pub(crate) async fn agent_of_operators() -> Result<Agent, Error> {
 /// look in: a user agent reads /proc with this uid and no more, so a process
 /// that hides itself would be refused.
 fn connected(server_uid: u32) {
-    drop_group();
     if server_uid != geteuid().as_raw() {
         hide();
     }
 }
 
-/// Gives up the group of a setgid `jsi`. SO_PEERCRED has shown it once there is
-/// a connection, and nothing that is started later may have it.
+/// Gives up for good the group of a setgid `jsi`, before another program is
+/// executed without a connection having been made.
 pub(crate) fn drop_group() {
-    let real = getgid();
-    if getegid() != real {
-        let _ = setresgid(real, real, real); // the real group is always allowed
-    }
+    jsi_client::group::give_up();
 }
 
 /// No dumps of this process from here on, and no reading of it by the same uid.

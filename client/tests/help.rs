@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Without those that `jsi-agent` answers.
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 24] = [
     &[],
     &["secret"],
     &["secret", "put"],
@@ -16,6 +16,10 @@ const COMMANDS: [&[&str]; 20] = [
     &["secret", "ls"],
     &["get"],
     &["exec"],
+    &["project"],
+    &["project", "show"],
+    &["project", "allow"],
+    &["project", "deny"],
     &["render"],
     &["renew"],
     &["release"],

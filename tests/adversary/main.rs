@@ -6,6 +6,7 @@ mod connection;
 mod flood;
 mod image;
 mod requester;
+mod setgid;
 mod sockets;
 
 use jsi_tests::Talk;

@@ -48,3 +48,17 @@ fn overlay_etc(scratch: &Path) {
     umount2(&upper, MntFlags::MNT_DETACH).expect("detach the layers");
     std::fs::create_dir_all("/etc/jsi").expect("make /etc/jsi");
 }
+
+/// Gives the calling thread's mount namespace a group in `/etc/group`, and
+/// nobody is a member of it.
+pub(crate) fn add_group(scratch: &Path, name: &str, gid: u32) {
+    let mut groups = std::fs::read_to_string("/etc/group").expect("read /etc/group");
+    if groups.contains(&format!("\n{name}:x:{gid}:\n")) {
+        return; // a world before in this thread
+    }
+    groups.push_str(&format!("{name}:x:{gid}:\n"));
+    let file = scratch.join("etc-group");
+    std::fs::write(&file, groups).expect("write a group file");
+    let nothing = None::<&str>;
+    mount(Some(&file), "/etc/group", nothing, MsFlags::MS_BIND, nothing).expect("bind /etc/group");
+}

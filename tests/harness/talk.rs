@@ -46,6 +46,18 @@ impl Talk {
         assert_eq!(line, wanted, "the program said something else");
     }
 
+    /// Reads lines until that one comes.
+    #[track_caller]
+    pub fn expect_eventually(&mut self, wanted: &str) {
+        loop {
+            let line = self.line();
+            assert!(!line.is_empty(), "the program ended without the line {wanted:?}");
+            if line == wanted {
+                return;
+            }
+        }
+    }
+
     /// Reads until it has said `part`, which need not end its line: a question.
     /// Gives all that was read.
     #[track_caller]

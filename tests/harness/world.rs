@@ -33,6 +33,9 @@ pub struct World {
 /// it, and nothing runs as it.
 pub(crate) const HOST_USER: &str = "games";
 
+/// The gid of `_jsi` in the mount namespace of a test: no account has it.
+const CLIENT_GID: u32 = 20_900;
+
 impl World {
     pub(crate) fn new(mode: Mode) -> Self {
         // Root-owned and 0755 all the way up, as an installed program is.
@@ -93,6 +96,17 @@ impl World {
         let status = install.args(["-m", "0755", "--"]).arg(from).arg(&to).status();
         assert!(status.expect("install(1) runs").success(), "{} is not installed", to.display());
         to
+    }
+
+    /// Makes the installed `jsi` set-group-ID for the group `_jsi`, as a package
+    /// installs it; gives the gid. By root, and before the agent starts.
+    pub fn install_setgid_client(&self) -> u32 {
+        crate::namespace::add_group(self.path(), "_jsi", CLIENT_GID);
+        let jsi = self.bin("jsi");
+        chown(&jsi, Some(0), Some(CLIENT_GID)).unwrap();
+        // After the change of owner, which takes the bit away.
+        fs::set_permissions(&jsi, fs::Permissions::from_mode(0o2755)).unwrap();
+        CLIENT_GID
     }
 
     /// Compiles a hostile program to `bin/<name>`.

@@ -14,10 +14,12 @@ mod peers;
 mod postgres;
 mod render;
 mod rotation;
+mod setgid;
 mod signals;
 mod spine;
 mod startup;
 mod two_uids;
+mod upgrade;
 mod watch;
 
 use jsi_tests::{Host, PEERS, Setup, permit, random_secret};

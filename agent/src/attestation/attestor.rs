@@ -5,6 +5,7 @@
 
 use super::binding;
 use super::held::alive;
+use super::process::{Status, closed};
 use super::server::{Learned, Server, Stop};
 use super::wire::{Attested, Body, Op, Refused, Reply, Request};
 use super::{Anchor, AttestError};
@@ -155,7 +156,7 @@ impl Attestor {
                 "the peer's pidfd names process {named}, its credentials {pid}"
             )));
         }
-        let group_client = self.group_client(&peer, gid);
+        let group_client = self.group_client(&peer, pid, gid);
         let own = peer.try_clone().map_err(limit)?;
         let held =
             self.server.images.hold(pid, uid, group_client, None, || Ok(own)).map_err(|why| {
@@ -170,10 +171,11 @@ impl Attestor {
 
     /// The peer had the clients' group at connect, which is not its real group
     /// (so that it comes from a set-group-ID file), and is not dumpable.
-    fn group_client(&self, peer: &OwnedFd, gid: u32) -> bool {
+    fn group_client(&self, peer: &OwnedFd, pid: u32, gid: u32) -> bool {
         self.server.rules().clients.group == Some(gid)
-            && pidfd::info(peer)
-                .is_ok_and(|info| info.dumpable == Some(false) && info.gids[0] != gid)
+            && closed(peer, pid) == Some(true)
+            && Status::read(pid).is_ok_and(|status| status.gids[0] != gid)
+            && alive(peer).is_ok()
     }
 
     fn recheck(&self, caller: u64, requester: u64) -> Result<(), AttestError> {

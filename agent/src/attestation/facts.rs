@@ -13,6 +13,9 @@ pub(super) struct Reading<'a> {
     pub(super) exe: Fact<Executable>,
     /// A set-group-ID client, not dumpable.
     pub(super) group_client: bool,
+    /// Its bytes are those of a client. An upgrade deletes the file of one that
+    /// runs on, and what it runs is known all the same.
+    pub(super) known_client: bool,
     pub(super) own_user_namespace: NamespaceId,
 }
 
@@ -80,7 +83,7 @@ impl Reading<'_> {
             return missed;
         }
         match &self.exe {
-            Fact::Known(exe) if exe.links == 0 => {
+            Fact::Known(exe) if exe.links == 0 && !self.known_client => {
                 missed.push("its executable has no name: it was deleted, or is a memfd".into());
             }
             Fact::Known(_) => {}
@@ -143,6 +146,7 @@ mod tests {
             status: &status,
             exe,
             group_client: false,
+            known_client: false,
             own_user_namespace,
         }
         .judge();

@@ -5,24 +5,38 @@ use super::executable::{Known, digest_of};
 use super::{Digest, Via};
 use crate::config::Config;
 use crate::process::image::FileStat;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// Group of a set-group-ID client, as distributions do with ssh-agent's `_ssh`.
 const CLIENT_GROUP: &str = "_jsi";
+/// Digests of clients that root has replaced and still trusts, as sha256sum(1)
+/// prints them: an upgrade writes here what it replaces, so that a `jsi exec`
+/// that runs on keeps its leases after the agent has been restarted too.
+const FORMER_CLIENTS: &str = "/etc/jsi/clients.sha256";
+/// Bytes of that file that are read: some hundred digests.
+const FORMER_BYTES: u64 = 64 * 1024;
+/// Replaced clients that are remembered for each path until the next reload.
+const MAX_REPLACED: usize = 8;
 
 /// The digests of clients.
 pub(super) struct Clients {
     /// gid of [`CLIENT_GROUP`], where root made it and it has no members.
     pub(super) group: Option<u32>,
     entries: Mutex<Vec<Entry>>,
+    /// From [`FORMER_CLIENTS`].
+    former: Vec<Digest>,
 }
 
 struct Entry {
     path: PathBuf,
     via: Via,
     seen: Option<(FileStat, Known)>,
+    /// What was there before and may run on, the newest last.
+    replaced: Vec<Digest>,
 }
 
 impl Clients {
@@ -37,10 +51,13 @@ impl Clients {
             .map(|path| (path, Via::EnrolledClient));
         let entries = genuine
             .chain(enrolled)
-            .map(|(path, via)| Entry { path: path.clone(), via, seen: None })
+            .map(|(path, via)| Entry { path: path.clone(), via, seen: None, replaced: Vec::new() })
             .collect();
-        let clients =
-            Self { group: client_group(Path::new("/etc/group")), entries: Mutex::new(entries) };
+        let clients = Self {
+            group: client_group(Path::new("/etc/group")),
+            entries: Mutex::new(entries),
+            former: former(Path::new(FORMER_CLIENTS)),
+        };
         clients.refresh();
         clients
     }
@@ -57,7 +74,12 @@ impl Clients {
             if same {
                 continue;
             }
-            entry.seen = None;
+            if let Some((_, known)) = entry.seen.take() {
+                entry.replaced.retain(|digest| *digest != known.digest);
+                entry.replaced.push(known.digest);
+                let surplus = entry.replaced.len().saturating_sub(MAX_REPLACED);
+                entry.replaced.drain(..surplus);
+            }
             if now.is_none() || (entry.via == Via::GenuineClient && !root_installed(&entry.path)) {
                 continue;
             }
@@ -71,16 +93,38 @@ impl Clients {
         entries.iter().filter_map(|entry| entry.seen.clone()).collect()
     }
 
-    /// Whether that is a client, and of which kind.
+    /// Whether that is a client, and of which kind. One that was replaced counts
+    /// as what it was, so that an upgrade takes nothing from those that run.
     pub(super) fn kind(&self, digest: &Digest) -> Option<Via> {
+        if self.former.contains(digest) {
+            return Some(Via::GenuineClient);
+        }
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let found = |via| {
-            entries.iter().any(|e| {
-                e.via == via && e.seen.as_ref().is_some_and(|(_, known)| known.digest == *digest)
+            entries.iter().filter(|entry| entry.via == via).any(|entry| {
+                let now = entry.seen.as_ref().map(|(_, known)| &known.digest);
+                now == Some(digest) || entry.replaced.contains(digest)
             })
         };
         [Via::GenuineClient, Via::EnrolledClient].into_iter().find(|via| found(*via))
     }
+}
+
+/// The digests in a file that root alone can have written; none where it is
+/// not such a file.
+fn former(file: &Path) -> Vec<Digest> {
+    if !root_installed(file) {
+        return Vec::new();
+    }
+    let mut text = String::new();
+    match File::open(file).map(|file| file.take(FORMER_BYTES).read_to_string(&mut text)) {
+        Ok(Ok(_)) => digests_in(&text),
+        _ => Vec::new(),
+    }
+}
+
+fn digests_in(text: &str) -> Vec<Digest> {
+    text.lines().filter_map(|line| Digest::from_hex(line.split_whitespace().next()?)).collect()
 }
 
 /// The file and every directory above it belong to root, and nobody else may
@@ -126,6 +170,17 @@ mod tests {
         assert_eq!(group_in("_jsi:x:990:mallory\n"), None);
         assert_eq!(group_in("_jsi:x:0:\n"), None);
         assert_eq!(group_in("x_jsi:x:990:\n"), None);
+    }
+
+    #[test]
+    fn former_clients_are_read_as_sha256sum_prints_them() {
+        let hex = "ab".repeat(32);
+        let text = format!("# replaced\n{hex}  jsi 0.1.0\n{hex}\nabcd  short\n\nXY  no\n");
+        assert_eq!(digests_in(&text), [Digest([0xab; 32]); 2]);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("clients.sha256");
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(former(&file), [], "below a world-writable /tmp, so not root's word");
     }
 
     #[test]

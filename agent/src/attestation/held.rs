@@ -2,7 +2,7 @@
 //! Three descriptors for each image, shared by its connections.
 
 use super::generation::{Generation, Stat};
-use super::process::{Status, reread};
+use super::process::{Status, closed, reread};
 use super::server::Cached;
 use super::{Executable, Fact};
 use crate::process::pidfd;
@@ -80,9 +80,7 @@ impl Held {
             if !stat.generation.hidden() && self.generation.hidden() {
                 return Err("its exec generation was hidden at accept and is not now: it has become another program".into());
             }
-            if self.group_client
-                && pidfd::info(&self.pidfd).ok().and_then(|info| info.dumpable) != Some(false)
-            {
+            if self.group_client && closed(&self.pidfd, self.pid) != Some(true) {
                 return Err("it was not dumpable at accept and is now".into());
             }
         } else {

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use crate::process::image;
+use crate::process::{image, pidfd};
 
 /// What is used of `/proc/PID/status`. Two readings of one process that are
 /// equal mean that nothing in it has changed.
@@ -70,10 +70,32 @@ impl Status {
         (real == effective && effective == saved).then_some(real)
     }
 
+    /// It executed a file that gave it this group: only that makes the saved
+    /// group differ from the real one, and what it executes does not keep it.
+    pub(super) fn got_group(&self, group: Option<u32>) -> bool {
+        let [real, _, saved] = self.gids;
+        group == Some(saved) && real != saved
+    }
+
     /// It is pid 1 of its innermost pid namespace.
     pub(super) fn is_init(&self) -> bool {
         self.pids.last().is_none_or(|&pid| pid == 1)
     }
+}
+
+/// Programs of its uid are kept out of the process: it is not dumpable, and
+/// not root's. `None`: it has ended, or its pid is another's by now.
+///
+/// Kernels before 6.16 do not say it by pidfd. There the owner of its /proc
+/// files does, which is root where it is not dumpable (proc(5), `/proc/pid/`).
+pub(super) fn closed(pidfd: &OwnedFd, pid: u32) -> Option<bool> {
+    if let Ok(pidfd::Info { dumpable: Some(dumpable), .. }) = pidfd::info(pidfd) {
+        return Some(!dumpable);
+    }
+    let owner = std::fs::metadata(format!("/proc/{pid}/maps")).ok()?.uid();
+    let status = Status::read(pid).ok()?;
+    let alive = !pidfd::ended(pidfd).ok()?;
+    alive.then_some(owner != status.uids[1])
 }
 
 /// Reads a /proc file from its beginning, without a second `open`.
@@ -139,9 +161,20 @@ mod tests {
         assert_eq!(status.uid(), None, "saved uid differs");
         assert_eq!(status.gids, [100, 102, 102]);
         assert_eq!(status.groups, [4, 24, 100]);
+        assert!(status.got_group(Some(102)) && !status.got_group(Some(100)));
+        assert!(!status.got_group(None));
         assert_eq!(status.tracer, 7);
         assert_eq!(status.pids, [9, 1]);
         assert!(status.is_init());
+    }
+
+    #[test]
+    fn a_process_that_is_not_dumpable_is_closed_whatever_says_so() {
+        let uid = nix::unistd::geteuid().as_raw();
+        let own = pidfd::open(std::process::id()).unwrap();
+        assert_eq!(closed(&own, std::process::id()), Some(false));
+        let maps = std::fs::metadata(format!("/proc/{}/maps", std::process::id())).unwrap();
+        assert_eq!(maps.uid(), uid, "what older kernels are asked agrees");
     }
 
     #[test]

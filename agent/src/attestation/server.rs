@@ -222,7 +222,7 @@ impl Server {
         let group_client = held.group_client && held.hidden();
         let kind = exe.known().and_then(|exe| rules.clients.kind(&exe.digest));
         let via = if group_client { Via::GenuineClient } else { kind.unwrap_or(Via::Direct) };
-        let facts = self.judge(held.pid, stat, status, exe, group_client);
+        let facts = self.judge(held.pid, stat, status, exe, group_client, kind.is_some());
         let chain = self.walk(held, stat, learned)?;
         let requester = match via {
             Via::Direct => None,
@@ -256,12 +256,13 @@ impl Server {
         learned: &Learned,
     ) -> Result<(ProcessFacts, Arc<Held>, Seen), Stop> {
         let refuse = |reason: String| Stop::Error(AttestError::Requester(reason));
-        let is_client = |facts: &ProcessFacts| {
-            facts.exe.known().is_some_and(|exe| rules.clients.kind(&exe.digest).is_some())
+        let is_client = |facts: &ProcessFacts, status: &Status| {
+            status.got_group(rules.clients.group)
+                || facts.exe.known().is_some_and(|exe| rules.clients.kind(&exe.digest).is_some())
         };
         let (step, kept) = chain
             .iter()
-            .find(|(_, kept)| !is_client(&kept.facts))
+            .find(|(_, kept)| !is_client(&kept.facts, &kept.status))
             .ok_or_else(|| refuse("the client has no ancestor that could have asked".into()))?;
         if let Some(reason) = refused(&kept.facts, &step.stat.comm, &kept.status, facts) {
             return Err(refuse(reason));
@@ -276,8 +277,8 @@ impl Server {
         let stat = held.check().map_err(refuse)?;
         let status = held.status().map_err(refuse)?;
         let exe = self.executable_of(&held, learned)?;
-        let mut found = self.judge(held.pid, &stat, &status, exe, false);
-        if is_client(&found) {
+        let mut found = self.judge(held.pid, &stat, &status, exe, false, false);
+        if is_client(&found, &status) {
             return Err(refuse(format!(
                 "process {} became a client while it was looked at",
                 found.pid
@@ -323,7 +324,7 @@ impl Server {
         }
         let Ok(status) = Status::read(pid) else { return Ok(None) };
         let exe = self.executable_at(pid, learned)?;
-        let facts = self.judge(pid, stat, &status, exe, false);
+        let facts = self.judge(pid, stat, &status, exe, false, false);
         // Everything was read of this process only if it has neither ended nor
         // become another program meanwhile.
         let now = Step::at(pid).map(|now| now.stat.generation);
@@ -352,9 +353,10 @@ impl Server {
         status: &Status,
         exe: Fact<Executable>,
         group_client: bool,
+        known_client: bool,
     ) -> ProcessFacts {
         let own_user_namespace = self.own_user_namespace;
-        Reading { pid, stat, status, exe, group_client, own_user_namespace }.judge()
+        Reading { pid, stat, status, exe, group_client, known_client, own_user_namespace }.judge()
     }
 
     /// The executable of a held image, looked at once.

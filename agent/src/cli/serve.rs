@@ -24,7 +24,8 @@ Also, each with --help: jsi-agent check, jsi-agent audit.
 
 Configuration: /etc/jsi/agent.toml for root where it is there, else
 $XDG_CONFIG_HOME/jsi/agent.toml or ~/.config/jsi/agent.toml; none is needed.
-SIGHUP reloads, SIGUSR1 ends all leases, SIGTERM revokes and exits.";
+SIGHUP reloads, SIGUSR1 ends all leases, SIGTERM revokes and exits, SIGUSR2 exits and
+leaves the leases to the agent that is started next.";
 
 /// The agent: attests who asks, decides by policy, leases short-lived credentials.
 #[derive(Parser)]

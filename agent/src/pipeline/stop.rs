@@ -15,6 +15,9 @@ use tokio::task::JoinHandle;
 /// How long calls under way may take once the agent stops.
 const CALLS: Duration = Duration::from_millis(500);
 
+/// Why the agent stops and yet revokes nothing: another one takes its place.
+const HAND_OVER: &str = "SIGUSR2";
+
 /// Whose end ends the agent.
 pub(super) struct Watched {
     pub(super) attestor: Attestor,
@@ -30,6 +33,7 @@ pub(super) struct Signals {
     user: Signal,
     terminate: Signal,
     interrupt: Signal,
+    hand_over: Signal,
 }
 
 impl Signals {
@@ -40,6 +44,7 @@ impl Signals {
             user: take(SignalKind::user_defined1())?,
             terminate: take(SignalKind::terminate())?,
             interrupt: take(SignalKind::interrupt())?,
+            hand_over: take(SignalKind::user_defined2())?,
         })
     }
 }
@@ -47,7 +52,7 @@ impl Signals {
 type Server = JoinHandle<Result<(), tonic::transport::Error>>;
 
 /// Serves until something ends it, then stops in order: no new connections,
-/// leases revoked, the log closed.
+/// leases revoked (unless another agent is to take them over), the log closed.
 pub(super) async fn wait(
     pipeline: &Arc<Pipeline>,
     watched: Watched,
@@ -55,7 +60,7 @@ pub(super) async fn wait(
     servers: [Server; 2],
     stopping: &watch::Sender<bool>,
 ) -> Result<(), RunError> {
-    let Signals { mut hangup, mut user, mut terminate, mut interrupt } = signals;
+    let Signals { mut hangup, mut user, mut terminate, mut interrupt, mut hand_over } = signals;
     let Watched { attestor, attestor_pidfd, launcher_pidfd, command } = watched;
     // One that cannot be watched counts as ended.
     let attestor_end = ended(attestor_pidfd);
@@ -78,6 +83,8 @@ pub(super) async fn wait(
             _ = &mut command_end => break "command ended",
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
+            // What lives is in the log; the next start takes it up.
+            _ = hand_over.recv() => break HAND_OVER,
             _ = hangup.recv() => reload(pipeline).await,
             _ = user.recv() => end_leases(pipeline).await,
             ended = &mut agent => { server_ended(ended)?; break "the agent socket's server ended" }
@@ -86,10 +93,8 @@ pub(super) async fn wait(
     };
     tell(Notice::Stopping);
     tracing::info!(why, "stopping");
-    let wait = pipeline.in_force().config.stop_timeout;
-    let left = pipeline.engine.end_all(EndReason::AgentStopping, wait).await;
-    if left > 0 {
-        tracing::warn!(left, "leases could not be revoked in time; the log keeps them");
+    if why != HAND_OVER {
+        revoke_all(pipeline).await;
     }
     stopping.send_replace(true);
     for server in [&mut agent, &mut admin] {
@@ -102,6 +107,14 @@ pub(super) async fn wait(
     let stopped = Event::Stopped { why: why.to_owned() };
     pipeline.log.append(stopped).await?;
     Ok(())
+}
+
+async fn revoke_all(pipeline: &Pipeline) {
+    let wait = pipeline.in_force().config.stop_timeout;
+    let left = pipeline.engine.end_all(EndReason::AgentStopping, wait).await;
+    if left > 0 {
+        tracing::warn!(left, "leases could not be revoked in time; the log keeps them");
+    }
 }
 
 fn server_ended(

@@ -3,6 +3,7 @@
 mod render;
 
 use crate::failure::Failure;
+use crate::plan::scope;
 use crate::{output, session};
 use clap::ValueEnum;
 use jsi_client::v1::{Delivery, binding};
@@ -68,14 +69,6 @@ pub(crate) struct Arguments {
     /// Why, for the log
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     note: String,
-}
-
-/// For clap: `key=value`.
-pub(super) fn scope(text: &str) -> Result<(String, String), &'static str> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write it as key=value"),
-    }
 }
 
 fn bind(text: &str) -> Result<binding::Kind, &'static str> {

@@ -9,6 +9,7 @@ mod init;
 mod leases;
 mod lock;
 mod policy;
+mod project;
 mod release;
 mod reload;
 mod render;
@@ -49,6 +50,7 @@ const ENTRIES: &[Entry] = entries! {
     "secret" secret "Put, list and remove stored secrets";
     "get" get "Print a credential, leased to the shell that asks";
     "exec" exec "Become a command that has credentials in its environment or descriptors";
+    "project" project "Look at project files (jsi.toml), and allow them";
     "render" render "Fill in a template; the file lives as long as its leases";
     "renew" renew "Lengthen a lease";
     "release" release "Give leases up";
@@ -84,7 +86,7 @@ pub(crate) fn main() -> ExitCode {
     if let Some(hidden) = hidden() {
         return hidden;
     }
-    let exec = std::env::args_os().nth(1).is_some_and(|arg| arg == "exec");
+    let exec = becomes_a_command();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -93,6 +95,12 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(if exec && !matches!(code, 0 | 126 | 127) { 125 } else { code })
         }
     }
+}
+
+/// `jsi exec`, unless it is only to say what it would do.
+fn becomes_a_command() -> bool {
+    let own: Vec<_> = std::env::args_os().skip(1).take_while(|arg| arg != "--").collect();
+    own.first().is_some_and(|arg| arg == "exec") && !own.iter().any(|arg| arg == "--dry-run")
 }
 
 /// What jsi starts itself as, and nobody asks for: of no use without what it is

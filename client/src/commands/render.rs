@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TIME", value_parser = super::renew::ttl, allow_hyphen_values = true)]
     ttl: Option<Duration>,
     /// Narrow every credential; keys are the issuer's
-    #[arg(long, value_name = "KEY=VALUE", value_parser = super::get::scope)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = crate::plan::scope)]
     scope: Vec<(String, String)>,
     /// Why, for the log
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -182,7 +182,7 @@ impl Rendering {
         let text = read(&arguments.template)?;
         let mut plan = Plan::default();
         let origin = Origin::Template(arguments.template.clone());
-        plan.add(Item { name: VARIABLE.to_owned(), mode: Mode::File, text, origin })?;
+        plan.lay(vec![Item { name: VARIABLE.to_owned(), mode: Mode::File, text, origin }]);
         for want in plan.wants_mut() {
             want.ttl = arguments.ttl;
             want.scope.extend(arguments.scope.iter().cloned());

@@ -1,17 +1,17 @@
 //! References in variables that the caller has set: `jsi exec --env-refs`.
 
-use super::{Item, Mode, Origin, Others, Plan, Text, is_variable, scrub};
+use super::{Item, Mode, Origin, Others, Text, is_variable, scrub};
 use crate::failure::Failure;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-/// Adds every variable whose value begins with `jsi:` or has `${jsi:` in it.
-/// Others stay as they are, and so does any other `$` in these.
-pub(crate) fn add(
-    plan: &mut Plan,
+/// Every variable whose value begins with `jsi:` or has `${jsi:` in it. Others
+/// stay as they are, and so does any other `$` in these.
+pub(super) fn items(
     variables: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<(), Failure> {
+) -> Result<Vec<Item>, Failure> {
     const INSIDE: &[u8] = b"${jsi:";
+    let mut items = Vec::new();
     for (name, value) in variables {
         let value = value.as_bytes();
         if !value.starts_with(b"jsi:") && !value.windows(INSIDE.len()).any(|w| w == INSIDE) {
@@ -27,11 +27,11 @@ pub(crate) fn add(
                 .advise("unset it, or leave --env-refs out")
         })?;
         if text.wants().next().is_some() {
-            let origin = Origin::Environment;
-            plan.add(Item { name: name.to_owned(), mode: Mode::Environment, text, origin })?;
+            let (name, mode) = (name.to_owned(), Mode::Environment);
+            items.push(Item { name, mode, text, origin: Origin::Environment });
         }
     }
-    Ok(())
+    Ok(items)
 }
 
 #[cfg(test)]
@@ -39,9 +39,8 @@ mod tests {
     use super::*;
 
     fn planned(variables: &[(&str, &str)]) -> Result<Vec<String>, Failure> {
-        let mut plan = Plan::default();
-        add(&mut plan, variables.iter().map(|(n, v)| (n.into(), v.into())))?;
-        Ok(plan.items().iter().map(|item| item.name.clone()).collect())
+        let items = items(variables.iter().map(|(n, v)| (n.into(), v.into())))?;
+        Ok(items.into_iter().map(|item| item.name).collect())
     }
 
     #[test]

@@ -81,6 +81,41 @@ const DANGEROUS: &[(&str, &str)] = &[
     ("PSQLRC", "psql runs the file it names"),
 ];
 
+/// What a file may not set besides: the file comes with a project, and these
+/// steer what the caller brought along. A command line may set them.
+const NOT_BY_A_FILE: &[(&str, &str)] = &[
+    ("PATH", "it says which programs are run"),
+    ("HOME", "programs take their settings, and so commands, from there"),
+    ("XDG_*", "programs take their settings, and so commands, from there"),
+    ("SHELL", "many programs run it"),
+    ("EDITOR", "many programs run it"),
+    ("VISUAL", "many programs run it"),
+    ("BROWSER", "many programs run it"),
+    ("SSH_*", "it says which agent and which programs ssh uses"),
+    ("SUDO_*", "sudo runs what it names"),
+    ("GNUPGHOME", "gpg takes its keys from there"),
+    ("DBUS_*", "it says which bus is spoken to"),
+    ("JSI_*", "it says which agent is spoken to"),
+    ("DOCKER_HOST", "it says which daemon is spoken to"),
+    ("DOCKER_CONFIG", "docker runs helpers that it names"),
+    ("KUBECONFIG", "kubectl runs helpers that it names"),
+    ("AWS_CONFIG_FILE", "the AWS tools run helpers that it names"),
+    ("AWS_ENDPOINT_URL*", "it says where credentials are sent"),
+    ("MAKEFLAGS", "make runs what it names"),
+    ("GNUMAKEFLAGS", "make runs what it names"),
+    ("MAKEFILES", "make reads the files it names"),
+    ("HTTP_PROXY", "it says through whom requests go"),
+    ("HTTPS_PROXY", "it says through whom requests go"),
+    ("ALL_PROXY", "it says through whom requests go"),
+    ("http_proxy", "it says through whom requests go"),
+    ("https_proxy", "it says through whom requests go"),
+    ("all_proxy", "it says through whom requests go"),
+    ("SSL_CERT_*", "it says whose certificates are believed"),
+    ("CURL_CA_BUNDLE", "it says whose certificates are believed"),
+    ("REQUESTS_CA_BUNDLE", "it says whose certificates are believed"),
+    ("GIT_SSL_*", "it says whose certificates are believed"),
+];
+
 /// Those of the names that are dangerous.
 pub(crate) fn dangerous(names: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     names.filter(|name| found(name).is_some())
@@ -91,13 +126,22 @@ pub(crate) fn reason(name: &str) -> Option<&'static str> {
     found(OsStr::new(name))
 }
 
+/// Why a file may not set a name, besides [`reason`]; `None`: it may.
+pub(crate) fn reason_in_a_file(name: &str) -> Option<&'static str> {
+    listed(NOT_BY_A_FILE, OsStr::new(name))
+}
+
 fn found(name: &OsStr) -> Option<&'static str> {
+    listed(DANGEROUS, name)
+}
+
+fn listed(names: &'static [(&'static str, &'static str)], name: &OsStr) -> Option<&'static str> {
     let name = name.as_bytes();
     let matches = |pattern: &str| match pattern.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning.as_bytes()),
         None => name == pattern.as_bytes(),
     };
-    DANGEROUS.iter().find(|(pattern, _)| matches(pattern)).map(|(_, reason)| *reason)
+    names.iter().find(|(pattern, _)| matches(pattern)).map(|(_, reason)| *reason)
 }
 
 #[cfg(test)]
@@ -135,5 +179,14 @@ mod tests {
                 "PERL5OPT"
             ]
         );
+    }
+    #[test]
+    fn a_file_may_not_steer_what_its_user_brought_along() {
+        for name in ["PATH", "HOME", "JSI_AUTH_SOCK", "XDG_STATE_HOME", "HTTPS_PROXY"] {
+            assert!(reason_in_a_file(name).is_some() && reason(name).is_none(), "{name}");
+        }
+        for name in ["PATHS", "DATABASE_URL", "PGPASSWORD", "AWS_REGION"] {
+            assert!(reason_in_a_file(name).is_none() && reason(name).is_none(), "{name}");
+        }
     }
 }

@@ -52,6 +52,11 @@ impl Text {
         Self { parts: vec![Part::Field(Want::new(reference))] }
     }
 
+    /// One field as a reference with filters names it: `db/orders#password|base64`.
+    pub(crate) fn reference(body: &str) -> Result<Self, TextError> {
+        Ok(Self { parts: vec![Part::Field(want(body.as_bytes(), 0)?)] })
+    }
+
     /// A value as it stands in a file or on the command line: a single
     /// reference where it begins with `jsi:`, else text with references in it.
     /// A `$` at an offset that is `escaped` is only itself.

@@ -25,6 +25,7 @@ pub(crate) struct State {
     pub(crate) refuse_reload: bool,
     pub(crate) policy_dir: String,
     pub(crate) fields: Vec<(String, Vec<u8>, bool)>,
+    pub(crate) listed: Vec<String>,
 }
 
 /// A running fake; stops when dropped.
@@ -169,7 +170,10 @@ impl Agent for Service {
         &self,
         _: Request<ListCredentialsRequest>,
     ) -> Answer<ListCredentialsResponse> {
-        Ok(Response::new(ListCredentialsResponse::default()))
+        let listed = self.0.lock().unwrap().listed.clone();
+        let named = |name| Credential { name, ..Default::default() };
+        let credentials = listed.into_iter().map(named).collect();
+        Ok(Response::new(ListCredentialsResponse { credentials }))
     }
 
     async fn request_credential(

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <fcntl.h>
@@ -262,6 +263,10 @@ static int refused_again(const char *path, int count) {
 int main(int argc, char **argv) {
   const char *mode = argc > 1 ? argv[1] : "";
   if (!strcmp(mode, "get")) return ask(argv[2], argv[3]);
+  if (!strcmp(mode, "hidden")) {
+    prctl(PR_SET_DUMPABLE, 0);
+    return ask(argv[2], argv[3]);
+  }
   if (!strcmp(mode, "exec-before-accept")) return exec_before_accept(argv[2], argv[3], argv[4]);
   if (!strcmp(mode, "exec-and-read")) {
     mute = 1;

@@ -10,8 +10,10 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 const INFO_BASE: u64 = 1 | 2;
 /// `PIDFD_INFO_COREDUMP` (Linux 6.16).
 const INFO_COREDUMP: u64 = 16;
-/// Bits of [`RawInfo::coredump_mask`]: the process would not dump core.
-const COREDUMP_SKIP: u32 = 2;
+/// Bit of [`RawInfo::coredump_mask`]: the process dumps core as its user. Without
+/// it programs of its uid are kept out, whether it would dump as root
+/// (fs.suid_dumpable=2, which systemd-coredump sets) or not at all.
+const COREDUMP_USER: u32 = 4;
 /// Largest handle that the kernel gives (`MAX_HANDLE_SZ`).
 const MAX_HANDLE: usize = 128;
 
@@ -69,7 +71,7 @@ pub struct Info {
     pub uids: [u32; 3],
     /// Real, effective, saved gid.
     pub gids: [u32; 3],
-    /// It would dump core; `None`: the kernel does not say.
+    /// Programs of its uid may look into it; `None`: the kernel does not say.
     pub dumpable: Option<bool>,
 }
 
@@ -115,7 +117,7 @@ pub fn info(pidfd: impl AsFd) -> io::Result<Info> {
         parent: raw.ppid,
         uids: [raw.ruid, raw.euid, raw.suid],
         gids: [raw.rgid, raw.egid, raw.sgid],
-        dumpable: (raw.mask & INFO_COREDUMP != 0).then_some(raw.coredump_mask & COREDUMP_SKIP == 0),
+        dumpable: (raw.mask & INFO_COREDUMP != 0).then_some(raw.coredump_mask & COREDUMP_USER != 0),
     })
 }
 

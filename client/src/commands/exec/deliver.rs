@@ -31,9 +31,8 @@ pub(super) struct Prepared {
 /// `guard` sees to it that files are removed, before they are there.
 pub(super) fn prepare(
     command: &mut Command,
-    plan: &Plan,
+    (plan, place): (&Plan, Option<&Place>),
     obtained: &Obtained,
-    place: Option<&Place>,
     guard: impl FnOnce(&FileDir, &Orders) -> Result<(), Failure>,
 ) -> Result<Prepared, Failure> {
     let mut prepared = Prepared { open: Vec::new(), files: None };

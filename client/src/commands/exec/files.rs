@@ -1,11 +1,10 @@
 //! Files that the command is to have: `--file` and `--template`.
 
-use super::{Assignment, assignment, text};
 use crate::failure::Failure;
 use crate::files::{FileDir, Orders, Place, orders};
 use crate::obtain::Obtained;
 use crate::output;
-use crate::plan::{Item, Mode, Origin, Others, Plan, Text, is_variable, scrub};
+use crate::plan::{Assignment, Item, Mode, Origin, Others, Plan, Text, assignment, is_variable};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -46,21 +45,14 @@ fn template(given: &str) -> Result<(String, PathBuf), String> {
 }
 
 impl Flags {
-    /// Adds what they name to the plan.
-    pub(super) fn plan(&self, plan: &mut Plan, keep_env: bool) -> Result<(), Failure> {
-        for Assignment { name, value } in &self.file {
-            allowed(name, keep_env)?;
-            let text = text(value).map_err(Failure::usage)?;
-            let origin = Origin::Flag("--file");
-            plan.add(Item { name: name.clone(), mode: Mode::File, text, origin })?;
-        }
-        for (name, path) in &self.template {
-            allowed(name, keep_env)?;
-            let text = read(path)?;
-            let origin = Origin::Template(path.clone());
-            plan.add(Item { name: name.clone(), mode: Mode::File, text, origin })?;
-        }
-        Ok(())
+    /// What they name.
+    pub(super) fn items(&self) -> Result<Vec<Item>, Failure> {
+        let files = self.file.iter().map(|given| given.item(Mode::File, "--file"));
+        let templates = self.template.iter().map(|(name, path)| {
+            let (text, origin) = (read(path)?, Origin::Template(path.clone()));
+            Ok(Item { name: name.clone(), mode: Mode::File, text, origin })
+        });
+        files.chain(templates).collect()
     }
 
     /// Where the files go; asked for before any credential is.
@@ -69,16 +61,6 @@ impl Flags {
             return Ok(None);
         }
         Place::choose(self.file_dir.as_deref(), self.allow_disk).map(Some)
-    }
-}
-
-fn allowed(name: &str, keep_env: bool) -> Result<(), Failure> {
-    match scrub::reason(name) {
-        Some(reason) if !keep_env => {
-            Err(Failure::usage(format!("{name} is not set for a command: {reason}"))
-                .advise("say --keep-env if that is meant"))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -177,9 +159,9 @@ mod tests {
     fn a_template_gives_its_file_its_name() {
         let mut plan = Plan::default();
         for (name, path) in [("A", "x/app.yaml.tmpl"), ("B", "app.yaml"), ("C", "plain")] {
-            plan.add(item(name, Origin::Template(path.into()))).unwrap();
+            plan.lay(vec![item(name, Origin::Template(path.into()))]);
         }
-        plan.add(item("TOKEN", Origin::Flag("--file"))).unwrap();
+        plan.lay(vec![item("TOKEN", Origin::Flag("--file"))]);
         let names: Vec<_> = names(&plan).into_iter().map(|(_, name)| name).collect();
         assert_eq!(names, ["app.yaml", "B-app.yaml", "plain", "TOKEN"]);
     }

@@ -75,7 +75,11 @@ impl Target {
 /// The failure that execution of a file gave.
 pub(in crate::commands) fn cannot_run(path: &Path, error: &io::Error) -> Failure {
     let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN };
-    Failure::new(format!("cannot run {}: {error}", path.display())).code(code)
+    let failure = Failure::new(format!("cannot run {}: {error}", path.display())).code(code);
+    if error.kind() == io::ErrorKind::ArgumentListTooLong {
+        return failure.advise("its variables are too long together: hand long ones over by --fd");
+    }
+    failure
 }
 
 fn search(program: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
