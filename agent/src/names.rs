@@ -16,8 +16,10 @@ pub struct CredentialName(String);
 
 /// Why a name is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is not a credential name: {why}")]
+#[error("{name:?} is not {what}: {why}")]
 pub struct NameError {
+    /// What it was to be.
+    pub what: &'static str,
     /// The name, shortened to what is fit to print.
     pub name: String,
     /// What is wrong with it.
@@ -32,7 +34,11 @@ impl CredentialName {
     pub fn new(name: &str) -> Result<Self, NameError> {
         match fault(name) {
             None => Ok(Self(name.to_owned())),
-            Some(why) => Err(NameError { name: name.chars().take(64).collect(), why }),
+            Some(why) => Err(NameError {
+                name: name.chars().take(64).collect(),
+                what: "a credential name",
+                why,
+            }),
         }
     }
 
@@ -89,6 +95,51 @@ impl From<CredentialName> for String {
 }
 
 impl fmt::Display for CredentialName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Longest name of an issuer, in bytes: it names a directory and stands in tables.
+const MAX_ISSUER_LEN: usize = 32;
+
+/// Names an issuer of the configuration: 1 to 32 lower-case letters, digits and
+/// `-`, beginning with a letter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IssuerName(String);
+
+impl IssuerName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// Says what a name is.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let first = name.bytes().next();
+        if name.len() <= MAX_ISSUER_LEN
+            && first.is_some_and(|b| b.is_ascii_lowercase())
+            && name.bytes().all(ok)
+        {
+            return Ok(Self(name.to_owned()));
+        }
+        let why = "an issuer's name is 1 to 32 of a-z, 0-9 and '-', and begins with a letter";
+        Err(NameError { name: name.chars().take(64).collect(), what: "an issuer's name", why })
+    }
+
+    /// The embedded store, which is built in.
+    #[must_use]
+    pub fn store() -> Self {
+        Self("store".to_owned())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for IssuerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -178,6 +229,16 @@ mod tests {
             assert!(CredentialName::new(bad).is_err(), "{bad:?}");
         }
         assert!(CredentialName::new(&"a".repeat(129)).is_err());
+    }
+
+    #[test]
+    fn an_issuers_name_can_be_a_directory() {
+        for good in ["store", "a", "internal-2"] {
+            assert!(IssuerName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "A", "2a", "-a", "a/b", "..", "a.b", "ä", "a_b", &"a".repeat(33)] {
+            assert!(IssuerName::new(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod decisions;
 mod denials;
 mod failures;
 mod granting;
+mod issuers;
 mod leases;
 mod operate;
 mod records;
@@ -24,11 +25,11 @@ use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::delivery::{Ask, Delivered, Failure};
-use crate::issuer::{Catalogue, Entry};
+use crate::issuer::{Catalogue, Entry, JwtIssuer};
 use crate::lease::Engine;
 use crate::log::Log;
 use crate::memory::random_array;
-use crate::names::{CredentialName, RequestId};
+use crate::names::{CredentialName, IssuerName, RequestId};
 use crate::policy::{Action, BindingKind, Delivery, Policies, Question, Target};
 use crate::store::Store;
 use decisions::Decisions;
@@ -43,6 +44,8 @@ struct InForce {
     config: Config,
     policies: Policies,
     catalogue: Catalogue,
+    /// The issuers of tokens among those of the catalogue.
+    jwt: BTreeMap<IssuerName, Arc<JwtIssuer>>,
 }
 
 /// The agent, put together.
@@ -52,6 +55,7 @@ struct Pipeline {
     engine: Arc<Engine>,
     log: Log,
     store: Arc<Store>,
+    issuers: Arc<issuers::Issuers>,
     in_force: RwLock<Arc<InForce>>,
     decisions: Decisions,
     denials: Arc<Denials>,
@@ -129,7 +133,8 @@ impl Pipeline {
         let binding = self.bind(on, &attestation, &ask, permit.limits().bind, requester).await;
         let binding =
             binding.map_err(|no| self.refuse(&request, &attestation, "request", &ask, no))?;
-        let (lease, secret, reused) = match self.held(&ask, permit, &binding) {
+        let (lease, secret, reused) = match self.held(&ask, permit, &entry, &attestation, &binding)
+        {
             Some((id, key)) => {
                 let (lease, secret) = self.redeliver((&id, &key), &request, &ask, &entry).await?;
                 (lease, secret, true)
@@ -165,11 +170,11 @@ impl Pipeline {
 
 /// Refuses a scope key that the issuer does not take.
 fn known_scope(entry: &Entry, scope: &BTreeMap<String, String>) -> Result<(), Failure> {
-    let known = entry.capabilities.scope_keys;
-    let Some(key) = scope.keys().find(|key| !known.contains(&key.as_str())) else {
+    let known = &entry.scope_keys;
+    let Some(key) = scope.keys().find(|key| !known.contains(key)) else {
         return Ok(());
     };
-    let takes = match known {
+    let takes = match known.as_slice() {
         [] => "its issuer takes none".to_owned(),
         known => format!("its issuer takes {}", known.join(", ")),
     };

@@ -6,10 +6,10 @@ use crate::error::Error;
 use crate::trust::Trust;
 use jsi_proto::v1::admin_client::AdminClient;
 use jsi_proto::v1::{
-    ExplainRequest, ExplainResponse, FieldPiece, Lease, LeaseSelector, ListSecretsRequest,
-    LockRequest, PutSecretRequest, PutSecretResponse, ReloadRequest, ReloadResponse,
-    RemoveSecretRequest, RevokeLeasesRequest, SecretInfo, StatusRequest, StatusResponse,
-    UnlockRequest,
+    ExplainRequest, ExplainResponse, FieldPiece, JwtIssuer, Lease, LeaseSelector,
+    ListSecretsRequest, LockRequest, PutSecretRequest, PutSecretResponse, ReloadRequest,
+    ReloadResponse, RemoveSecretRequest, RevokeLeasesRequest, RotateJwtKeysRequest, SecretInfo,
+    StatusRequest, StatusResponse, UnlockRequest,
 };
 use zeroize::Zeroizing;
 
@@ -169,6 +169,23 @@ impl Admin {
     ) -> Result<Vec<Lease>, Error> {
         let request = RevokeLeasesRequest { selector: Some(selector), note: note.to_owned() };
         Ok(self.client.revoke_leases(request).await?.into_inner().leases)
+    }
+
+    /// Brings the next signing key of an issuer of tokens into use: `now`, else
+    /// once it has been published for as long as configured; `withdraw` publishes
+    /// no earlier key any more.
+    ///
+    /// # Errors
+    /// As the agent answers.
+    pub async fn rotate_jwt_keys(
+        &mut self,
+        issuer: &str,
+        now: bool,
+        withdraw: bool,
+    ) -> Result<JwtIssuer, Error> {
+        let request = RotateJwtKeysRequest { issuer: issuer.to_owned(), now, withdraw };
+        let answer = self.client.rotate_jwt_keys(request).await?.into_inner();
+        answer.issuer.ok_or(Error::Protocol("the answer has no issuer"))
     }
 
     /// How a request was decided.

@@ -7,8 +7,8 @@ use crate::lease::{Assembly, Leased};
 use crate::trust::Trust;
 use jsi_proto::v1::agent_client::AgentClient;
 use jsi_proto::v1::{
-    Attestation, Binding, Credential, Delivery, GetLeaseRequest, Lease, LeaseEvent,
-    ListCredentialsRequest, ListLeasesRequest, ReleaseLeaseRequest, RenewLeaseRequest,
+    Attestation, Binding, Credential, Delivery, GetLeaseRequest, JwtIssuer, JwtKeysRequest, Lease,
+    LeaseEvent, ListCredentialsRequest, ListLeasesRequest, ReleaseLeaseRequest, RenewLeaseRequest,
     RequestCredentialRequest, TargetClaim, WatchLeasesRequest, WhoAmIRequest, binding,
 };
 use std::sync::Mutex;
@@ -152,6 +152,17 @@ impl Agent {
         let call = |mut agent: Client, it| async move { agent.watch_leases(it).await };
         let answer = self.call(request, call).await?;
         Ok(Watch { events: answer })
+    }
+
+    /// The public keys by which tokens of the agent are verified: of one issuer,
+    /// or (with `""`) of all.
+    ///
+    /// # Errors
+    /// As the agent answers.
+    pub async fn jwt_keys(&self, issuer: &str) -> Result<Vec<JwtIssuer>, Error> {
+        let request = JwtKeysRequest { issuer: issuer.to_owned() };
+        let call = |mut agent: Client, it| async move { agent.jwt_keys(it).await };
+        Ok(self.call(request, call).await?.issuers)
     }
 
     /// Calls once more, over a new connection, where the first one broke: an

@@ -115,9 +115,13 @@ impl Refusal {
         use Reason as R;
         match self.reason {
             Some(R::InvalidField | R::UnknownScope | R::BindingRefused) => Kind::Usage,
-            Some(R::UnknownCredential | R::UnknownField | R::UnknownLease | R::SecretMissing) => {
-                Kind::NotFound
-            }
+            Some(
+                R::UnknownCredential
+                | R::UnknownField
+                | R::UnknownLease
+                | R::SecretMissing
+                | R::UnknownIssuer,
+            ) => Kind::NotFound,
             Some(
                 R::DeniedByPolicy
                 | R::CallerNotVerified
@@ -125,7 +129,8 @@ impl Refusal {
                 | R::ApprovalUnavailable
                 | R::AdminOnly
                 | R::WrongPassphrase
-                | R::DeliveryForbidden,
+                | R::DeliveryForbidden
+                | R::FactMissing,
             ) => Kind::Denied,
             Some(R::Locked) => Kind::Locked,
             Some(R::LimitReached) => Kind::Limit,
@@ -213,6 +218,8 @@ mod tests {
             (Code::PermissionDenied, "DENIED_BY_POLICY", 3),
             (Code::NotFound, "UNKNOWN_CREDENTIAL", 4),
             (Code::FailedPrecondition, "LOCKED", 6),
+            (Code::FailedPrecondition, "FACT_MISSING", 3),
+            (Code::NotFound, "UNKNOWN_ISSUER", 4),
             (Code::ResourceExhausted, "LIMIT_REACHED", 7),
             (Code::InvalidArgument, "INVALID_FIELD", 2),
             (Code::Unavailable, "LOG_UNAVAILABLE", 1),

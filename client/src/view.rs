@@ -39,6 +39,14 @@ pub(crate) fn class(lease: &Lease) -> String {
     word!(CredentialClass, "CREDENTIAL_CLASS_", lease.credential_class)
 }
 
+/// The class, and beside it that a minted credential outlives its lease.
+fn honest_class(lease: &Lease) -> String {
+    let final_until_expiry = Revocation::try_from(lease.revocation) == Ok(Revocation::None)
+        && CredentialClass::try_from(lease.credential_class) == Ok(CredentialClass::Dynamic);
+    let class = class(lease);
+    if final_until_expiry { format!("{class}, not revocable") } else { class }
+}
+
 /// `environment` is labelled exposed: every process of the uid can read it.
 pub(crate) fn delivery(lease: &Lease) -> String {
     match Delivery::try_from(lease.delivery) {
@@ -117,7 +125,7 @@ pub(crate) fn lease_table(leases: &[Lease]) -> String {
                 lease.id.clone(),
                 if ended.is_empty() { state(lease) } else { format!("{} ({ended})", state(lease)) },
                 remaining(lease),
-                class(lease),
+                honest_class(lease),
                 lease.binding.clone(),
                 holder,
                 delivery(lease),

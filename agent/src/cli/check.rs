@@ -124,7 +124,7 @@ impl Report {
         let class = |name: &str| {
             let mut known = config?.credentials.iter();
             let (_, credential) = known.find(|(known, _)| known.as_str() == name)?;
-            (credential.issuer == "store").then_some("static")
+            (credential.issuer.as_str() == "store").then_some("static")
         };
         for warning in policies.warnings().iter().cloned().chain(policies.static_warnings(class)) {
             let _ = writeln!(self.found, "warning: {warning}");

@@ -1,6 +1,6 @@
 //! One record as one line for people: time, kind, who, what.
 
-use crate::log::{BindingRecord, EndReason, Event, HolderRecord, Record};
+use crate::log::{BindingRecord, EndReason, Event, HolderRecord, KeyChange, Record};
 
 /// The line, without line feed and without control characters.
 pub(super) fn line(record: &Record) -> String {
@@ -88,6 +88,17 @@ fn parts(event: &Event) -> (&'static str, String, String) {
             ),
         ),
         Event::SecretRemoved { name, by } => ("secret-removed", holder(by), name.clone()),
+        Event::SigningKey { issuer, kid, algorithm, change, signs_from, by } => {
+            let change = match change {
+                KeyChange::Made => "made",
+                KeyChange::Scheduled => "scheduled",
+                KeyChange::Expired => "expired",
+                KeyChange::Withdrawn => "withdrawn",
+            };
+            let from = signs_from.as_ref().map(|at| format!(", signs from {at}"));
+            let what = format!("{issuer}: {algorithm} {kid} {change}{}", from.unwrap_or_default());
+            ("signing-key", by.as_ref().map(holder).unwrap_or_default(), what)
+        }
         Event::Admin { act, detail, by } => {
             let by = by.as_ref().map_or_else(|| "signal".to_owned(), holder);
             ("admin", by, format!("{act} {detail}"))

@@ -1,6 +1,7 @@
 //! Configuration that cannot be wrong: what the stages take.
 
-use crate::names::CredentialName;
+use super::issuers::{CredentialSettings, IssuerConfig};
+use crate::names::{CredentialName, IssuerName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct Config {
     pub stop_timeout: Duration,
     /// Lifetimes of credentials that say nothing themselves.
     pub lifetimes: Lifetimes,
+    /// Issuers that are configured; `store` is built in.
+    pub issuers: BTreeMap<IssuerName, IssuerConfig>,
     /// Credentials that are configured; stored secrets need no entry.
     pub credentials: BTreeMap<CredentialName, CredentialConfig>,
     /// Limits.
@@ -92,8 +95,10 @@ pub struct Lifetimes {
 /// One configured credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialConfig {
-    /// The issuer's kind; `store` is the only one yet.
-    pub issuer: String,
+    /// Its issuer: `store`, or one of [`Config::issuers`].
+    pub issuer: IssuerName,
+    /// What it says to its issuer.
+    pub settings: CredentialSettings,
     /// Who answers for it.
     pub owner: String,
     /// What it is for.

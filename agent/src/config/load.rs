@@ -1,11 +1,14 @@
 //! From the file to a checked configuration.
 
 use super::checked::{Config, CredentialConfig, Lifetimes, Limits, Mode, RunAs};
+use super::document::{Section, sections};
 use super::environment::Environment;
 use super::error::ConfigError;
+use super::issuers::{self, IssuerConfig};
 use super::raw::{RawAgent, RawCredential, RawFile, RawLimits, RawMode, Source, Span};
 use super::trust::read_trusted;
-use std::collections::BTreeSet;
+use crate::names::{CredentialName, IssuerName};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
@@ -19,8 +22,6 @@ const LIFETIMES: Lifetimes =
     Lifetimes { default_ttl: Duration::from_secs(3_600), max_ttl: Duration::from_secs(24 * 3_600) };
 /// SIGTERM's wait for revocations: below systemd's 90 seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
-/// The only kind of issuer there is yet.
-const ISSUERS: [&str; 1] = ["store"];
 /// Longest owner or purpose: they stand in tables and in the log.
 const MAX_LABEL: usize = 200;
 /// A request with its scope must fit into a message.
@@ -92,12 +93,17 @@ fn check(
     let place = Place { source: source.map(|(source, _)| source), env, mode };
     let lifetimes =
         place.lifetimes(raw.agent.default_ttl.as_ref(), raw.agent.max_ttl.as_ref(), LIFETIMES)?;
-    let mut credentials = std::collections::BTreeMap::new();
-    for (name, raw) in raw.credentials {
-        credentials.insert(name, place.credential(raw, lifetimes)?);
+    let tables = |top| source.map_or_else(|| Ok(Vec::new()), |(source, _)| sections(source, top));
+    let issuers = issuers::issuers(tables("issuers")?)?;
+    let mut credentials = BTreeMap::new();
+    for section in tables("credentials")? {
+        let name = CredentialName::new(&section.name).map_err(|e| section.error(e.to_string()))?;
+        credentials.insert(name, place.credential(section, &issuers, lifetimes)?);
     }
     let limits = place.limits(&raw.limits)?;
-    place.agent(raw.agent, source.map(|(_, owner)| owner), lifetimes, credentials, limits)
+    let file_owner = source.map(|(_, owner)| owner);
+    let config = place.agent(raw.agent, file_owner, lifetimes, credentials, limits)?;
+    Ok(Config { issuers, ..config })
 }
 
 fn mode_name(mode: Mode) -> &'static str {
@@ -127,7 +133,7 @@ impl Place<'_> {
         raw: RawAgent,
         file_owner: Option<u32>,
         lifetimes: Lifetimes,
-        credentials: std::collections::BTreeMap<crate::names::CredentialName, CredentialConfig>,
+        credentials: BTreeMap<CredentialName, CredentialConfig>,
         limits: Limits,
     ) -> Result<Config, ConfigError> {
         let run_as = self.run_as(raw.user.as_ref())?;
@@ -178,6 +184,7 @@ impl Place<'_> {
             reflection: raw.reflection.unwrap_or(false),
             stop_timeout: raw.stop_timeout.map_or(STOP_TIMEOUT, |span| span.0),
             lifetimes,
+            issuers: BTreeMap::new(),
             credentials,
             limits,
         })
@@ -255,9 +262,24 @@ impl Place<'_> {
 
     fn credential(
         &self,
-        raw: RawCredential,
+        section: Section<'_>,
+        issuers: &BTreeMap<IssuerName, IssuerConfig>,
         fallback: Lifetimes,
     ) -> Result<CredentialConfig, ConfigError> {
+        let written = section.text("issuer").unwrap_or("store").to_owned();
+        let issuer = IssuerName::new(&written).unwrap_or_else(|_| IssuerName::store());
+        let settings_of = issuers.get(&issuer);
+        if issuer.as_str() != written || (settings_of.is_none() && issuer != IssuerName::store()) {
+            let known: Vec<_> = issuers.keys().map(IssuerName::as_str).collect();
+            let known = ["store"].iter().chain(&known).copied().collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "there is no issuer {written:?}; known: {known}; others are defined by [issuers.NAME]"
+            );
+            return Err(section.error_at("issuer", message));
+        }
+        let (own, rest) = section.split(RawCredential::KEYS);
+        let settings = issuers::settings(&rest, settings_of)?;
+        let raw: RawCredential = own.read()?;
         for (key, label) in [("owner", &raw.owner), ("purpose", &raw.purpose)] {
             let text = label.get_ref();
             if text.trim().is_empty() {
@@ -269,19 +291,39 @@ impl Place<'_> {
                 );
             }
         }
-        if let Some(issuer) = &raw.issuer
-            && !ISSUERS.contains(&issuer.get_ref().as_str())
-        {
-            let known = ISSUERS.join(", ");
-            let message = format!("there is no issuer {:?}; known: {known}", issuer.get_ref());
-            return Err(self.error(issuer, message));
-        }
         Ok(CredentialConfig {
-            issuer: raw.issuer.map_or_else(|| ISSUERS[0].to_owned(), Spanned::into_inner),
+            settings,
             owner: raw.owner.into_inner(),
             purpose: raw.purpose.into_inner(),
-            lifetimes: self.lifetimes(raw.default_ttl.as_ref(), raw.max_ttl.as_ref(), fallback)?,
+            lifetimes: self.issued_lifetimes(
+                raw.default_ttl.as_ref(),
+                raw.max_ttl.as_ref(),
+                fallback,
+                settings_of.and_then(IssuerConfig::max_ttl).map(|most| (&issuer, most)),
+            )?,
+            issuer,
         })
+    }
+
+    /// The same, cut to what the issuer grants at most.
+    fn issued_lifetimes(
+        &self,
+        default_ttl: Option<&Spanned<Span>>,
+        max_ttl: Option<&Spanned<Span>>,
+        fallback: Lifetimes,
+        issuer: Option<(&IssuerName, Duration)>,
+    ) -> Result<Lifetimes, ConfigError> {
+        let Some((name, most)) = issuer else {
+            return self.lifetimes(default_ttl, max_ttl, fallback);
+        };
+        if let Some(ttl) = max_ttl.filter(|ttl| ttl.get_ref().0 > most) {
+            let most = super::duration::format_duration(most);
+            let message = format!("max_ttl is longer than that of its issuer {name} ({most})");
+            return Err(self.error(ttl, message));
+        }
+        let Lifetimes { default_ttl: default, max_ttl: max } = fallback;
+        let fallback = Lifetimes { default_ttl: default.min(most), max_ttl: max.min(most) };
+        self.lifetimes(default_ttl, max_ttl, fallback)
     }
 
     /// What is left out comes from `fallback`, made to fit what was said.

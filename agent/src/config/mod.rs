@@ -5,11 +5,14 @@
 
 mod advisory;
 mod checked;
+mod document;
 mod duration;
 mod environment;
 mod error;
+mod issuers;
 mod load;
 mod raw;
+mod template;
 mod trust;
 
 pub use advisory::advisory;
@@ -17,7 +20,11 @@ pub use checked::{Config, CredentialConfig, Lifetimes, Limits, Mode, RunAs};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use environment::Environment;
 pub use error::{ConfigError, near_miss};
+pub use issuers::{
+    Algorithm, ClaimTemplate, CredentialSettings, IssuerConfig, JwtCredential, JwtIssuerConfig,
+};
 pub use load::{load, load_in};
+pub use template::{Piece, Placeholder, Template};
 pub use trust::{TrustError, read_trusted, trusted_entries, trusted_path};
 
 #[cfg(test)]

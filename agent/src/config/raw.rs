@@ -4,9 +4,7 @@
 
 use super::duration::parse_duration;
 use super::error::{ConfigError, near_miss};
-use crate::names::CredentialName;
 use serde::{Deserialize, Deserializer, de::Error};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -17,7 +15,9 @@ use toml::Spanned;
 pub(super) struct RawFile {
     pub(super) agent: RawAgent,
     pub(super) limits: RawLimits,
-    pub(super) credentials: BTreeMap<CredentialName, RawCredential>,
+    /// Read by [`document`](super::document), as are the credentials.
+    pub(super) issuers: serde::de::IgnoredAny,
+    pub(super) credentials: serde::de::IgnoredAny,
 }
 
 /// `[agent]`.
@@ -71,12 +71,12 @@ pub(super) struct RawLimits {
     pub(super) longest_ttl: Option<Span>,
 }
 
-/// `[credentials."db/orders"]`.
+/// What every `[credentials."db/orders"]` has, whoever issues it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCredential {
-    #[serde(default)]
-    pub(super) issuer: Option<Spanned<String>>,
+    #[serde(default, rename = "issuer")]
+    _issuer: Option<String>,
     pub(super) owner: Spanned<String>,
     pub(super) purpose: Spanned<String>,
     #[serde(default)]
@@ -88,6 +88,12 @@ pub(super) struct RawCredential {
 /// A path that begins with `/`.
 #[derive(Clone, Debug)]
 pub(super) struct AbsolutePath(pub(super) PathBuf);
+
+impl RawCredential {
+    /// Its keys; all others belong to the issuer.
+    pub(super) const KEYS: &'static [&'static str] =
+        &["issuer", "owner", "purpose", "default_ttl", "max_ttl"];
+}
 
 impl<'de> Deserialize<'de> for AbsolutePath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -127,10 +133,12 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// Reads the file's text.
     pub(super) fn parse(self) -> Result<RawFile, ConfigError> {
-        toml::from_str(self.text).map_err(|error| {
-            let message = with_suggestion(error.message());
-            self.error(error.span().unwrap_or(0..0), message)
-        })
+        toml::from_str(self.text).map_err(|error| self.toml(&error))
+    }
+
+    /// What the parser said, at its place.
+    pub(super) fn toml(self, error: &toml::de::Error) -> ConfigError {
+        self.error(error.span().unwrap_or(0..0), with_suggestion(error.message()))
     }
 
     /// An error at that place.
@@ -150,7 +158,7 @@ impl Source<'_> {
 
 /// serde's "unknown field `a`, expected one of `b`, `c`", with the near miss in
 /// front of the list.
-fn with_suggestion(message: &str) -> String {
+pub(super) fn with_suggestion(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     if !(message.starts_with("unknown field") || message.starts_with("unknown variant")) {
         return message.trim_end().to_owned();

@@ -80,7 +80,7 @@ fn the_commented_example_is_a_valid_configuration_with_the_built_in_limits() {
     assert_eq!(orders.lifetimes.max_ttl, Duration::from_secs(8 * 3600));
 
     // What is commented out is valid too, but for what needs root or accounts.
-    let skip = ["user =", "admin_group", "isolated_uids"];
+    let skip = ["user =", "admin_group", "isolated_uids", "rsa_bits"];
     let mut all = String::new();
     for line in text.lines() {
         let bare = line.strip_prefix("# ").filter(|bare| bare.contains(" = "));
@@ -137,6 +137,98 @@ fn a_value_that_cannot_be_meant_is_refused_with_its_line() {
         let error = home.refusal(text);
         assert!(error.contains(&format!("given.toml:{line}:")), "{text}: {error}");
         assert!(error.contains(says), "{text}: {error}");
+    }
+}
+
+/// An issuer of tokens and a credential of it, with more keys of each.
+fn tokens(issuer: &str, credential: &str) -> String {
+    format!(
+        "[issuers.internal]\nkind = \"jwt\"\niss = \"https://jsi.example.org\"\n{issuer}\n\
+         [credentials.\"svc/api\"]\nissuer = \"internal\"\nowner = \"a\"\npurpose = \"b\"\n\
+         audiences = [\"https://api\"]\nsubject = \"uid:{{{{requester.uid}}}}\"\n{credential}"
+    )
+}
+
+#[test]
+fn an_issuer_is_named_and_its_credentials_say_what_it_needs() {
+    let home = Home::new();
+    let text = tokens(
+        "algorithm = \"RS256\"\nrsa_bits = 3072\nrotate_after = \"30d\"\nmax_ttl = \"10m\"",
+        "scope = [\"role\"]\nclaims = { role = \"{{scope.role}}\", n = 3, list = [\"{{host}}\"] }",
+    );
+    let config = home.load(&text).unwrap();
+    let (name, issuer) = config.issuers.first_key_value().unwrap();
+    assert_eq!((name.as_str(), issuer.kind()), ("internal", "jwt"));
+    let IssuerConfig::Jwt(jwt) = issuer;
+    assert_eq!((jwt.algorithm, jwt.rsa_bits), (Algorithm::Rs256, 3072));
+    assert_eq!(jwt.jwks_uri, "https://jsi.example.org/.well-known/jwks.json");
+    assert_eq!(jwt.publish_ahead, Duration::from_secs(24 * 3600));
+    let (_, credential) = config.credentials.first_key_value().unwrap();
+    assert_eq!(credential.issuer.as_str(), "internal");
+    // What is said nowhere is cut to what the issuer grants.
+    assert_eq!(credential.lifetimes.max_ttl, Duration::from_secs(600));
+    assert_eq!(credential.lifetimes.default_ttl, Duration::from_secs(600));
+    let CredentialSettings::Jwt(settings) = &credential.settings else { panic!() };
+    assert_eq!(settings.audiences, ["https://api"]);
+    assert_eq!(settings.claims.len(), 3);
+    let IssuerConfig::Jwt(jwt) = &home.load(&tokens("", "")).unwrap().issuers[name];
+    assert_eq!((jwt.algorithm, jwt.rotate_after), (Algorithm::Es256, None));
+}
+
+#[test]
+fn an_issuer_or_credential_that_cannot_be_meant_is_refused_with_its_line() {
+    let home = Home::new();
+    let bare = |text: &str| format!("[issuers.x]\n{text}\n");
+    let cases = [
+        (bare(""), 1, "kind is missing; it is one of jwt"),
+        (bare("kind = \"jwtt\""), 2, "did you mean jwt?"),
+        (bare("kind = \"vault\""), 2, "known: jwt"),
+        (bare("kind = \"jwt\""), 1, "missing field `iss`"),
+        ("[issuers.store]\nkind = \"jwt\"\n".into(), 1, "store is built in"),
+        ("[issuers.\"A b\"]\nkind = \"jwt\"\n".into(), 1, "not an issuer's name"),
+        ("issuers = 3\n".into(), 1, "to be a table"),
+        (tokens("algorith = \"ES256\"", ""), 4, "did you mean `algorithm`?"),
+        (tokens("algorithm = \"HS256\"", ""), 4, "did you mean `ES256`?"),
+        (tokens("algorithm = \"none\"", ""), 4, "EdDSA, ES256, RS256"),
+        (tokens("rsa_bits = 2048", ""), 4, "RS256"),
+        (tokens("algorithm = \"RS256\"\nrsa_bits = 1024", ""), 5, "2048, 3072 or 4096"),
+        (tokens("token_type = \"a b\"", ""), 4, "media type"),
+        (tokens("max_ttl = \"10ms\"", ""), 4, "1s or more"),
+        (tokens("backdate = \"1h\"", ""), 4, "at most 5m"),
+        (tokens("rotate_after = \"1h\"", ""), 4, "longer than publish_ahead"),
+        (tokens("jwks_file = \"keys.json\"", ""), 4, "relative path"),
+        (tokens("jwks_file = \"/a\"\ndiscovery_file = \"/a\"", ""), 1, "two settings name"),
+        (tokens("jwks_uri = \"http://x.org/k\"", ""), 4, "https://"),
+        (tokens("", "claims = { sub = \"root\" }"), 11, "the claim sub is the agent's own"),
+        (tokens("", "claims = { exp = 1 }"), 11, "the agent's own"),
+        (tokens("", "claims = { a = \"{{requester.uidd}}\" }"), 11, "{{requester.uid}}?"),
+        (tokens("", "claims = { a = \"{{scope.role}}\" }"), 11, "scope = "),
+        (tokens("", "claims = { a = 1.5 }"), 11, "as a text"),
+        (tokens("", "claims = { a = [[[[[1]]]]] }"), 11, "nested"),
+        (tokens("", "claims = \"a\""), 11, "invalid type"),
+        (tokens("", "scope = [\"audience\"]"), 11, "taken anyway"),
+        (tokens("", "scope = [\"a b\"]"), 11, "scope key"),
+        (tokens("", "audience = \"x\""), 11, "did you mean `audiences`?"),
+        (tokens("", "max_ttl = \"2h\""), 11, "longer than that of its issuer internal (1h)"),
+        (tokens("", "").replace("[\"https://api\"]", "[]"), 9, "audiences is empty"),
+        (tokens("", "").replace("[\"https://api\"]", "[\"\"]"), 9, "an audience is"),
+        (tokens("", "").replace("audiences = [\"https://api\"]\n", ""), 5, "`audiences`"),
+        (tokens("", "").replace("uid:{{requester.uid}}", ""), 10, "subject is empty"),
+        (tokens("", "").replace("issuer = \"internal\"", "issuer = \"store\""), 9, "unknown key"),
+        (
+            tokens("", "").replace("issuer = \"internal\"", "issuer = \"other\""),
+            6,
+            "known: store, internal",
+        ),
+        (tokens("", "").replace("https://jsi.example.org", "jsi"), 3, "URL"),
+        (tokens("", "").replace("https://jsi.example.org", "http://jsi.org"), 3, "https://"),
+        (tokens("", "").replace("https://jsi.example.org", "https://a?b"), 3, "no user, query"),
+        (tokens("", "").replace("https://jsi.example.org", "https://"), 3, "a host"),
+    ];
+    for (text, line, says) in cases {
+        let error = home.refusal(&text);
+        assert!(error.contains(&format!("given.toml:{line}:")), "{text}\n{error}");
+        assert!(error.contains(says), "{says}: {text}\n{error}");
     }
 }
 

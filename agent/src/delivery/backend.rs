@@ -4,7 +4,7 @@ use super::Failure;
 use crate::attestation::{Anchor, Attestation};
 use crate::clock::WallTime;
 use crate::connection::Connection;
-use crate::issuer::{Class, EarlyRevocation};
+use crate::issuer::{Class, EarlyRevocation, KeySet, Rotation};
 use crate::lease::{LeaseView, Selector, Watcher};
 use crate::memory::Secret;
 use crate::names::{CredentialName, LeaseId, RequestId};
@@ -185,7 +185,7 @@ pub struct StatusReport {
 }
 
 /// What a protocol may ask. Every call attests the connection's peer anew and
-/// asks policy; the admin calls are refused on other sockets.
+/// asks policy (but for public keys); the admin calls are refused on other sockets.
 #[tonic::async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// Who the agent thinks is asking.
@@ -239,6 +239,16 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Result<Vec<LeaseView>, Failure>;
     /// How a request was decided.
     async fn explain(&self, on: &Connection, request: &RequestId) -> Result<Explained, Failure>;
+    /// The public keys of one issuer of tokens, or of all: for everybody who may
+    /// connect, so nobody is attested.
+    async fn key_sets(&self, issuer: Option<&str>) -> Result<Vec<KeySet>, Failure>;
+    /// Brings the next signing key of an issuer into use.
+    async fn rotate_keys(
+        &self,
+        on: &Connection,
+        issuer: &str,
+        how: Rotation,
+    ) -> Result<KeySet, Failure>;
     /// Stops issue, renewal and reads.
     async fn lock(&self, on: &Connection) -> Result<(), Failure>;
     /// Undoes it.

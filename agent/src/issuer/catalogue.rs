@@ -2,7 +2,7 @@
 
 use super::{Capabilities, Class, Issuer};
 use crate::config::{Config, Lifetimes};
-use crate::names::CredentialName;
+use crate::names::{CredentialName, IssuerName};
 use crate::policy::CredentialFacts;
 use crate::store::{Store, StoreError, StoredInfo};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ pub struct Catalogue {
     store: Arc<Store>,
     /// What the store holds, as it was last listed: a request costs no disk.
     stored: RwLock<BTreeMap<CredentialName, StoredInfo>>,
-    issuers: BTreeMap<&'static str, Arc<dyn Issuer>>,
+    issuers: BTreeMap<IssuerName, Arc<dyn Issuer>>,
 }
 
 /// One credential.
@@ -25,27 +25,31 @@ pub struct Entry {
     pub facts: CredentialFacts,
     /// What its issuer can do.
     pub capabilities: Capabilities,
+    /// The scope keys that its issuer takes for it.
+    pub scope_keys: Vec<String>,
+    /// Its issuer's name in configuration.
+    pub issuer_name: IssuerName,
     /// Who issues it.
     pub issuer: Arc<dyn Issuer>,
 }
 
 impl Catalogue {
-    /// The credentials of `config`, issued by `issuers`.
+    /// The credentials of `config`, issued by `issuers`: those that it names, and
+    /// the store.
     ///
     /// # Errors
     /// The store's directory cannot be read.
     pub fn new(
         config: &Config,
         store: Arc<Store>,
-        issuers: &[Arc<dyn Issuer>],
+        issuers: BTreeMap<IssuerName, Arc<dyn Issuer>>,
     ) -> Result<Self, StoreError> {
-        let issuers = issuers.iter().map(|issuer| (issuer.capabilities().kind, Arc::clone(issuer)));
         let catalogue = Self {
             configured: config.credentials.clone(),
             lifetimes: config.lifetimes,
             store,
             stored: RwLock::default(),
-            issuers: issuers.collect(),
+            issuers,
         };
         catalogue.refresh()?;
         Ok(catalogue)
@@ -68,10 +72,10 @@ impl Catalogue {
         stored.values().filter(|info| info.name.as_str().starts_with(prefix)).cloned().collect()
     }
 
-    /// The issuer of that kind.
+    /// The issuers by name.
     #[must_use]
-    pub fn issuer(&self, kind: &str) -> Option<Arc<dyn Issuer>> {
-        self.issuers.get(kind).cloned()
+    pub fn issuers(&self) -> &BTreeMap<IssuerName, Arc<dyn Issuer>> {
+        &self.issuers
     }
 
     /// The credential of that name.
@@ -79,11 +83,12 @@ impl Catalogue {
     pub fn find(&self, name: &CredentialName) -> Option<Entry> {
         let configured = self.configured.get(name);
         let stored = self.stored.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        let kind = configured.map_or("store", |credential| credential.issuer.as_str());
         if configured.is_none() && stored.is_none() {
             return None;
         }
-        let issuer = self.issuer(kind)?;
+        let issuer_name =
+            configured.map_or_else(IssuerName::store, |credential| credential.issuer.clone());
+        let issuer = self.issuers.get(&issuer_name).cloned()?;
         let capabilities = issuer.capabilities();
         let (owner, purpose) = match (configured, stored) {
             (Some(credential), _) => (credential.owner.clone(), credential.purpose.clone()),
@@ -97,12 +102,14 @@ impl Catalogue {
         let facts = CredentialFacts {
             name: Some(name.clone()),
             class,
-            issuer: kind.to_owned(),
+            // The kind: policies speak of what an issuer is, not of how it is called here.
+            issuer: capabilities.kind.to_owned(),
             owner,
             purpose,
             lifetimes: configured.map_or(self.lifetimes, |credential| credential.lifetimes),
         };
-        Some(Entry { facts, capabilities, issuer })
+        let scope_keys = issuer.scope_keys(name);
+        Some(Entry { facts, capabilities, scope_keys, issuer_name, issuer })
     }
 
     /// All names, in order.

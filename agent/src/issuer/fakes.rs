@@ -79,7 +79,6 @@ impl FakeIssuer {
                 renewable: true,
                 min_ttl: Duration::ZERO,
                 max_ttl: None,
-                scope_keys: &["role"],
             },
             answers: Mutex::default(),
             revoked: Mutex::default(),

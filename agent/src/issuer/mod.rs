@@ -4,17 +4,20 @@
 mod catalogue;
 #[cfg(test)]
 pub(crate) mod fakes;
+mod jwt;
 mod sealing;
 mod store;
 
 pub use catalogue::{Catalogue, Entry};
+pub use jwt::{JwtIssuer, KeyRings, KeySet, PublishedKey, Rotation};
 pub use sealing::{AtRest, Sealing, SealingError};
 pub use store::{SecretSource, SourceError, StoreIssuer};
 
+use crate::attestation::Attestation;
 use crate::clock::Moment;
 use crate::memory::{Secret, SecretBuf};
 use crate::names::{CredentialName, LeaseId};
-use crate::policy::Permit;
+use crate::policy::{Permit, Target};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -60,7 +63,7 @@ pub enum OrphanCleanup {
 /// What an issuer can do, said before it does anything.
 #[derive(Clone, Debug)]
 pub struct Capabilities {
-    /// `store`, `postgresql`, …
+    /// `store`, `jwt`, …
     pub kind: &'static str,
     /// Static or dynamic.
     pub class: Class,
@@ -74,8 +77,6 @@ pub struct Capabilities {
     pub min_ttl: Duration,
     /// Longest TTL that it can issue; `None`: any.
     pub max_ttl: Option<Duration>,
-    /// Scope keys that it takes.
-    pub scope_keys: &'static [&'static str],
 }
 
 /// What is to be issued.
@@ -84,6 +85,10 @@ pub struct Order<'a> {
     pub permit: &'a Permit,
     /// The lease that it is for: chosen before minting.
     pub lease: &'a LeaseId,
+    /// Who asks.
+    pub attestation: &'a Attestation,
+    /// What the caller says it will become.
+    pub target: Option<&'a Target>,
     /// How long, within the permit and the capabilities.
     pub ttl: Duration,
     /// Now.
@@ -132,6 +137,15 @@ pub enum IssuerError {
     /// Guarded memory or another limit is exhausted.
     #[error("{0}")]
     Limit(String),
+    /// A scope key's value is not one of those that are allowed; the requester's.
+    #[error("scope: {0}: {1}")]
+    Scope(&'static str, String),
+    /// A fact that is to be said of the requester is absent or could not be read.
+    #[error("{0}")]
+    Fact(String),
+    /// The signing keys of that issuer are missing, cut short or tampered with.
+    #[error("the signing keys of the issuer {0} cannot be used: {1}")]
+    Keys(String, String),
 }
 
 /// Boxed future of an [`Issuer`].
@@ -141,6 +155,16 @@ pub type IssuerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, IssuerError
 pub trait Issuer: Send + Sync + 'static {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
+    /// The scope keys that it takes for that credential.
+    fn scope_keys(&self, _: &CredentialName) -> Vec<String> {
+        Vec::new()
+    }
+    /// Whether what was minted for a lease that lives is still what `order`
+    /// (which names that lease) would mint; asked before the lease is handed out
+    /// again. `held` is the public part of its revocation handle.
+    fn fits(&self, _order: &Order<'_>, _held: &BTreeMap<String, String>) -> bool {
+        true
+    }
     /// Issues. Locally minted credentials do no I/O that outlives the call.
     fn issue<'a>(&'a self, order: Order<'a>) -> IssuerFuture<'a, Issued>;
     /// Opens the same secret again for a lease that lives: only for issuers of

@@ -103,7 +103,6 @@ impl Issuer for StoreIssuer {
             renewable: true,
             min_ttl: Duration::ZERO,
             max_ttl: None,
-            scope_keys: &[],
         }
     }
 

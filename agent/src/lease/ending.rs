@@ -297,17 +297,17 @@ impl Engine {
     }
 
     fn handle_of(&self, number: u64) -> Result<(Arc<dyn Issuer>, RevocationHandle), IssuerError> {
-        let (kind, public, sealed) = {
+        let (name, public, sealed) = {
             let table = self.table();
             let entry = table.entries.get(&number);
             let entry =
                 entry.ok_or_else(|| IssuerError::Refused("the lease is over".to_owned()))?;
             let handle = entry.handle.as_deref();
             let public: BTreeMap<_, _> = handle.map(|h| h.public.clone()).unwrap_or_default();
-            (entry.offer.issuer.clone(), public, handle.and_then(|h| h.sealed.clone()))
+            (entry.offer.issuer_name.clone(), public, handle.and_then(|h| h.sealed.clone()))
         };
-        let issuer = (self.issuers)(&kind).ok_or_else(|| {
-            IssuerError::Unavailable(format!("the issuer {kind} is not configured any more"))
+        let issuer = (self.issuers)(&name).ok_or_else(|| {
+            IssuerError::Unavailable(format!("the issuer {name} is not configured any more"))
         })?;
         let sealed = match sealed {
             None => None,
@@ -329,6 +329,9 @@ fn failure(error: &IssuerError) -> Failure {
         | IssuerError::Missing(_)
         | IssuerError::Damaged(..)
         | IssuerError::Unavailable(_)
+        | IssuerError::Scope(..)
+        | IssuerError::Fact(_)
+        | IssuerError::Keys(..)
         | IssuerError::Limit(_) => Failure::Transient,
     }
 }

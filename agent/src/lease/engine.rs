@@ -316,6 +316,18 @@ impl Engine {
             .ok_or(LeaseError::NotFound)
     }
 
+    /// A live lease whose secret is in memory, with the public part of what its
+    /// issuer needs to know it again.
+    #[must_use]
+    pub fn minted(&self, id: &LeaseId) -> Option<(LeaseView, BTreeMap<String, String>)> {
+        let now = self.clock.now();
+        let table = self.table();
+        let entry = table.number(id.as_str()).and_then(|number| table.entries.get(&number))?;
+        entry.at_rest.as_ref()?;
+        let public = entry.handle.as_ref().map(|handle| handle.public.clone());
+        Some((entry.view(now), public.unwrap_or_default()))
+    }
+
     /// Leases in the order of their issue; those that ended, in the order of
     /// their end, come first.
     #[must_use]

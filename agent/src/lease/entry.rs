@@ -54,7 +54,10 @@ pub(super) struct Subject {
 /// On which terms; the same for many leases.
 #[derive(PartialEq, Eq)]
 pub(super) struct Offer {
+    /// Its kind.
     pub(super) issuer: String,
+    /// Its name in configuration.
+    pub(super) issuer_name: String,
     pub(super) class: Class,
     pub(super) revocation: EarlyRevocation,
     pub(super) renewable: bool,
@@ -117,12 +120,19 @@ impl Entry {
             (Class::Dynamic, true) => "revoked".to_owned(),
             (Class::Dynamic, false) => {
                 let until = self.handle.as_ref().and_then(|handle| handle.backend_until);
-                until.map_or_else(
-                    || "unconfirmed".to_owned(),
-                    |at| format!("unconfirmed until {}", at.rfc3339()),
-                )
+                let until = until.unwrap_or_else(|| self.expires_wall()).rfc3339();
+                match self.offer.revocation {
+                    EarlyRevocation::None => format!("not revocable: valid until {until}"),
+                    _ => format!("unconfirmed until {until}"),
+                }
             }
         }
+    }
+
+    /// When its time is, or was, over: of a credential that its issuer cannot end
+    /// earlier the last moment at which it may be valid.
+    fn expires_wall(&self) -> WallTime {
+        self.issued.wall.plus(self.expires.since(self.issued.boot))
     }
 
     pub(super) fn is_of(&self, key: &RequesterKey) -> bool {
@@ -158,6 +168,8 @@ impl Entry {
             credential: self.subject.credential.as_str().to_owned(),
             scope: self.subject.scope.clone(),
             issuer: self.offer.issuer.clone(),
+            issuer_name: (self.offer.issuer_name != self.offer.issuer)
+                .then(|| self.offer.issuer_name.clone()),
             class: class_text(self.offer.class).to_owned(),
             revocation: revocation_text(self.offer.revocation).to_owned(),
             state: self.state.name(),
@@ -196,6 +208,12 @@ impl Entry {
                 "another secret has been stored since it was delivered: ask for it again"
                     .to_owned(),
             );
+        }
+        if self.offer.class == Class::Dynamic && self.offer.revocation == EarlyRevocation::None {
+            let until = self.expires_wall().rfc3339();
+            warnings.push(format!(
+                "it cannot be revoked: when the lease ends earlier, it stays valid until {until}"
+            ));
         }
         if self.clamped {
             warnings.push(format!("the time asked for was cut to {} s", self.ttl_ms / 1_000));

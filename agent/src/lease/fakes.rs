@@ -143,6 +143,7 @@ impl Bench {
                 holder: holder(key),
                 policies: vec!["orders".into()],
             },
+            issuer: crate::names::IssuerName::store(),
             capabilities: Capabilities {
                 kind: "store",
                 class: Class::Static,
@@ -151,7 +152,6 @@ impl Bench {
                 renewable: true,
                 min_ttl: Duration::ZERO,
                 max_ttl: None,
-                scope_keys: &[],
             },
             ttl: Duration::from_secs(600),
             binding: Bound::None,
@@ -163,7 +163,8 @@ impl Bench {
 
     /// The same of a dynamic one.
     pub(super) fn dynamic(&self, key: &RequesterKey) -> Grant {
-        Grant { capabilities: self.issuer.capabilities.clone(), ..self.grant(key) }
+        let issuer = crate::names::IssuerName::new("fake").unwrap();
+        Grant { issuer, capabilities: self.issuer.capabilities.clone(), ..self.grant(key) }
     }
 
     pub(super) async fn granted(&self, grant: Grant) -> LeaseView {

@@ -133,6 +133,7 @@ impl Engine {
         let subject = Subject { credential: terms.credential.clone(), scope: terms.scope.clone() };
         let offer = Offer {
             issuer: caps.kind.to_owned(),
+            issuer_name: grant.issuer.to_string(),
             class: caps.class,
             revocation: caps.revocation,
             renewable: caps.renewable,
@@ -153,7 +154,7 @@ impl Engine {
             id: Arc::from(grant.id.as_str()),
             request: Box::from(grant.request.as_str()),
             subject: table.subjects.share(&terms.credential, subject),
-            offer: table.offers.share(&(caps.kind, &terms.policies), offer),
+            offer: table.offers.share(&(grant.issuer.as_str(), &terms.policies), offer),
             holder: table.holders.share(&(holder.pid, holder.start_time), holder.clone()),
             binding,
             state: State::Pending,

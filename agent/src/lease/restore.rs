@@ -184,6 +184,7 @@ impl Engine {
             BindingRecord::None => Binding::None,
         };
         let offer = Offer {
+            issuer_name: record.issuer_name.unwrap_or_else(|| record.issuer.clone()),
             issuer: record.issuer,
             class,
             revocation,
@@ -207,7 +208,7 @@ impl Engine {
                 &credential,
                 Subject { credential: credential.clone(), scope: record.scope },
             ),
-            offer: table.offers.share(&(offer.issuer.clone(), offer.policies.clone()), offer),
+            offer: table.offers.share(&(offer.issuer_name.clone(), offer.policies.clone()), offer),
             holder: table.holders.share(&(holder.pid, holder.start_time), holder),
             binding,
             state,

@@ -25,7 +25,7 @@ pub trait Journal: Send + Sync + 'static {
 #[error("the log cannot be written: {0}")]
 pub struct JournalError(pub String);
 
-/// Finds the issuer of a kind, for renewal and revocation; `None`: it is not configured any more.
+/// Finds the issuer of a name, for renewal and revocation; `None`: it is not configured any more.
 pub type Issuers = Arc<dyn Fn(&str) -> Option<Arc<dyn Issuer>> + Send + Sync>;
 
 impl Journal for Log {

@@ -3,7 +3,7 @@
 use crate::attestation::BoundProcess;
 use crate::issuer::Capabilities;
 use crate::log::HolderRecord;
-use crate::names::{CredentialName, LeaseId, RequestId};
+use crate::names::{CredentialName, IssuerName, LeaseId, RequestId};
 use crate::policy::{Delivery, Limits, RequesterKey};
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -34,6 +34,8 @@ pub struct Grant {
     pub request: RequestId,
     /// What the permit says.
     pub terms: Terms,
+    /// Its issuer's name in configuration.
+    pub issuer: IssuerName,
     /// What its issuer can do.
     pub capabilities: Capabilities,
     /// How long; clamped to the permit's and the issuer's maximum, with a warning.

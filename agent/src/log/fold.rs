@@ -63,6 +63,7 @@ impl Folded {
             | Event::Suppressed { .. }
             | Event::SecretPut { replaced: false, .. }
             | Event::SecretRemoved { .. }
+            | Event::SigningKey { .. }
             | Event::Admin { .. }
             | Event::Stopped { .. } => {}
         }

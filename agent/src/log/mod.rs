@@ -30,7 +30,8 @@ mod tests;
 pub use error::{Blame, Damage, LogError};
 pub use fold::Folded;
 pub use record::{
-    BindingRecord, EndReason, Event, HolderRecord, LeaseRecord, LeaseState, Record, VERSION,
+    BindingRecord, EndReason, Event, HolderRecord, KeyChange, LeaseRecord, LeaseState, Record,
+    VERSION,
 };
 pub use seal::{JOURNAL_KEY_LEN, SealError, Sealer};
 pub use tail::Follower;

@@ -185,6 +185,24 @@ pub enum Event {
         /// By whom.
         by: HolderRecord,
     },
+    /// A signing key of an issuer was made, was given the time from which it
+    /// signs, or is published no more. A key does not sign before the log has it.
+    SigningKey {
+        /// The issuer's name in configuration.
+        issuer: String,
+        /// The key's thumbprint (RFC 7638).
+        kid: String,
+        /// `EdDSA`, `ES256` or `RS256`.
+        algorithm: String,
+        /// What became of it.
+        change: KeyChange,
+        /// When it begins to sign, RFC 3339; absent: not known yet, or past.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signs_from: Option<String>,
+        /// By whom; absent: it was due.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<HolderRecord>,
+    },
     /// An administrative act: `lock`, `unlock`, `reload`, `revoke`, `import`,
     /// `export`, `backup`, `restore`.
     Admin {
@@ -207,6 +225,20 @@ pub enum Event {
         /// `SIGTERM`, `command ended`, …
         why: String,
     },
+}
+
+/// What became of a signing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyChange {
+    /// Made; it is about to be published.
+    Made,
+    /// Published; from when it signs is known.
+    Scheduled,
+    /// Every token that it signed has expired: it is published no more.
+    Expired,
+    /// An operator took it back: tokens that it signed are to be refused.
+    Withdrawn,
 }
 
 /// Where a lease is in its life.
@@ -267,6 +299,9 @@ pub struct LeaseRecord {
     pub scope: BTreeMap<String, String>,
     /// The issuer's kind.
     pub issuer: String,
+    /// Its name in configuration; absent: the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_name: Option<String>,
     /// `static` or `dynamic`.
     pub class: String,
     /// `exact`, `coarse` or `none`.

@@ -11,6 +11,7 @@ mod error;
 mod guard;
 mod random;
 mod region;
+mod scrub;
 mod secret;
 mod shield;
 mod slab;
@@ -21,6 +22,7 @@ pub use error::MemoryError;
 pub use guard::{Guard, Guarded};
 pub use random::{random, random_array};
 pub use region::GuardKind;
+pub use scrub::{scrubbed, scrubbed_deep};
 pub use secret::{Field, Secret, SecretBuf, SecretError};
 pub use shield::{Shield, Shielded};
 

@@ -58,9 +58,13 @@ pub(super) fn approval(error: &ApprovalError) -> Failure {
 
 pub(super) fn issuer(error: &IssuerError) -> Failure {
     let reason = match error {
+        IssuerError::Scope(key, why) => {
+            return Failure::field("scope", format!("{key}: {why}"));
+        }
+        IssuerError::Fact(_) => Reason::FactMissing,
         IssuerError::Locked => Reason::Locked,
         IssuerError::Missing(_) => Reason::SecretMissing,
-        IssuerError::Damaged(..) => Reason::StoreDamaged,
+        IssuerError::Damaged(..) | IssuerError::Keys(..) => Reason::StoreDamaged,
         IssuerError::Unavailable(_) | IssuerError::Refused(_) => Reason::IssuerUnavailable,
         IssuerError::Limit(_) => Reason::LimitReached,
     };

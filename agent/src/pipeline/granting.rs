@@ -3,13 +3,14 @@
 use super::{Pipeline, failures, records};
 use crate::attestation::{Anchor, Attestation};
 use crate::delivery::{Ask, BindingAsk, Failure};
-use crate::issuer::{Entry, Order};
+use crate::issuer::{Class, Entry, IssuerError, Order};
 use crate::lease::{BindingKey, Bound, Grant, LeaseError, LeaseView, Terms};
 use crate::log::EndReason;
 use crate::memory::{Secret, random_array};
 use crate::names::{LeaseId, RequestId};
 use crate::policy::{Permit, RequesterKey};
 use jsi_proto::v1::Reason;
+use std::time::Duration;
 
 /// How often a stored secret is opened again for one request, because another
 /// was put in its place meanwhile.
@@ -23,6 +24,8 @@ impl Pipeline {
         &self,
         ask: &Ask,
         permit: &Permit,
+        entry: &Entry,
+        attestation: &Attestation,
         binding: &Bound,
     ) -> Option<(LeaseId, RequesterKey)> {
         if ask.new_lease || permit.limits().hold_none {
@@ -37,7 +40,27 @@ impl Pipeline {
         };
         let limits = permit.limits();
         let id = self.engine.reusable(&key, &ask.credential, &ask.scope, binding.key(), limits)?;
-        Some((id, key))
+        let same = entry.capabilities.class == Class::Static
+            || self.still_fits(&id, ask, permit, entry, attestation);
+        same.then_some((id, key))
+    }
+
+    /// Whether what was minted for that lease is what would be minted now. What
+    /// cannot be lengthened is shared during the first half of its life only, so
+    /// that nobody is handed a credential that is about to expire.
+    fn still_fits(
+        &self,
+        lease: &LeaseId,
+        ask: &Ask,
+        permit: &Permit,
+        entry: &Entry,
+        attestation: &Attestation,
+    ) -> bool {
+        let Some((view, handle)) = self.engine.minted(lease) else { return false };
+        let (ttl, now) = (view.ttl, self.clock.now());
+        let order = Order { permit, lease, attestation, target: ask.target.as_ref(), ttl, now };
+        let fresh = entry.capabilities.renewable || view.remaining * 2 >= view.ttl;
+        fresh && entry.issuer.fits(&order, &handle)
     }
 
     /// Issuer and lease: minted, logged, then handed on.
@@ -52,10 +75,20 @@ impl Pipeline {
     ) -> Result<(LeaseView, Secret), Failure> {
         let id = LeaseId::new(&ask.credential, random_array());
         let limits = permit.limits();
-        let ttl = ask.ttl.unwrap_or(limits.default_ttl).min(limits.max_ttl);
+        let ttl = granted_ttl(ask, permit, entry)?;
         let rotations = self.engine.rotations();
-        let order = Order { permit, lease: &id, ttl, now: self.clock.now() };
-        let issued = entry.issuer.issue(order).await.map_err(|error| failures::issuer(&error))?;
+        let (target, now) = (ask.target.as_ref(), self.clock.now());
+        let order = Order { permit, lease: &id, attestation, target, ttl, now };
+        let issued = entry.issuer.issue(order).await.map_err(|error| {
+            let failure = failures::issuer(&error);
+            match error {
+                // These are about who asks for what: the log has them.
+                IssuerError::Scope(..) | IssuerError::Fact(_) => {
+                    self.refuse(request, attestation, "request", ask, failure)
+                }
+                _ => failure,
+            }
+        })?;
         let grant = Grant {
             id,
             request: request.clone(),
@@ -68,6 +101,7 @@ impl Pipeline {
                 policies: permit.policies().to_vec(),
             },
             capabilities: entry.capabilities.clone(),
+            issuer: entry.issuer_name.clone(),
             ttl: ask.ttl.unwrap_or(limits.default_ttl),
             binding,
             delivery: ask.delivery,
@@ -122,6 +156,19 @@ impl Pipeline {
         let _ = self.engine.end(lease, EndReason::Revoked);
         self.refuse(request, attestation, "deliver", ask, failure)
     }
+}
+
+/// How long it is issued for: what was asked for, within all that limits it.
+fn granted_ttl(ask: &Ask, permit: &Permit, entry: &Entry) -> Result<Duration, Failure> {
+    let limits = permit.limits();
+    let most = entry.capabilities.max_ttl.unwrap_or(Duration::MAX).min(limits.max_ttl);
+    let ttl = ask.ttl.unwrap_or(limits.default_ttl).min(most);
+    let least = entry.capabilities.min_ttl;
+    if ttl < least {
+        let wrong = format!("its issuer grants no less than {} s", least.as_secs_f64());
+        return Err(Failure::field("ttl", wrong));
+    }
+    Ok(ttl)
 }
 
 /// Refuses a field that the secret does not have.

@@ -55,7 +55,7 @@ impl Pipeline {
                 revocation: entry.capabilities.revocation,
                 max_ttl: lifetimes.max_ttl,
                 default_ttl: lifetimes.default_ttl,
-                scope_keys: entry.capabilities.scope_keys.iter().map(ToString::to_string).collect(),
+                scope_keys: entry.scope_keys,
             });
         }
         Ok(visible)

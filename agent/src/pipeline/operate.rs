@@ -137,6 +137,7 @@ impl Pipeline {
             .map_err(|error| Failure::new(Reason::Internal, failures::whole(&error)))?;
         self.log.set_sealer(sealer);
         self.engine.set_locked(false);
+        self.issuers.due.notify_one();
         self.record_admin("unlock", String::new(), Some(&who)).await
     }
 
@@ -155,7 +156,7 @@ impl Pipeline {
         };
         let settings = self.about.settings.clone();
         let store = Arc::clone(&self.store);
-        let issuers = self.about.issuers.clone();
+        let issuers = Arc::clone(&self.issuers);
         let loaded = tokio::task::spawn_blocking(move || {
             let config = settings.load().map_err(|error| failures::whole(&error))?;
             InForce::load(config, store, &issuers).map_err(|error| failures::whole(&error))
@@ -178,7 +179,9 @@ impl Pipeline {
             credentials: next.catalogue.names().len(),
             warnings,
         };
+        self.issuers.adopt(next.catalogue.issuers());
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        self.maintain_issuers().await;
         let detail = format!("{} policies", reloaded.policies);
         self.record_admin("reload", detail, by).await?;
         Ok(reloaded)

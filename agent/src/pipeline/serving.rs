@@ -7,6 +7,7 @@ use crate::delivery::{
     Ask, Backend, CredentialInfo, Delivered, Explained, Failure, LeaseFilter, NewSecret, Reloaded,
     StatusReport, Watch,
 };
+use crate::issuer::{KeySet, Rotation};
 use crate::lease::{LeaseView, Selector};
 use crate::memory::{SecretBuf, random_array};
 use crate::names::{CredentialName, LeaseId, RequestId};
@@ -93,6 +94,19 @@ impl Backend for Pipeline {
 
     async fn explain(&self, on: &Connection, request: &RequestId) -> Result<Explained, Failure> {
         self.explain_request(on, request).await
+    }
+
+    async fn key_sets(&self, issuer: Option<&str>) -> Result<Vec<KeySet>, Failure> {
+        self.published_keys(issuer)
+    }
+
+    async fn rotate_keys(
+        &self,
+        on: &Connection,
+        issuer: &str,
+        how: Rotation,
+    ) -> Result<KeySet, Failure> {
+        self.rotate_signing_key(on, issuer, how).await
     }
 
     async fn lock(&self, on: &Connection) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! From a broker process to an agent that serves.
 
+use super::issuers::Issuers;
 use super::status::About;
 use super::{Decisions, Denials, InForce, Pipeline, stop};
 use crate::attestation::Attestor;
@@ -10,7 +11,7 @@ use crate::connection::{
     bind, inherited,
 };
 use crate::delivery::grpc::{Endpoint, serve};
-use crate::issuer::{Catalogue, Issuer, Sealing, StoreIssuer};
+use crate::issuer::{Catalogue, KeyRings, Sealing, StoreIssuer};
 use crate::lease::{Engine, EngineParts};
 use crate::log::{Event, Log, LogError, SealError, Sealer};
 use crate::memory::{Guard, GuardKind, MemoryError, Shield};
@@ -59,11 +60,12 @@ impl InForce {
     pub(super) fn load(
         config: Config,
         store: Arc<Store>,
-        issuers: &[Arc<dyn Issuer>],
+        issuers: &Issuers,
     ) -> Result<Self, RunError> {
         let policies = Policies::load(&config.policy_dir)?;
-        let catalogue = Catalogue::new(&config, store, issuers)?;
-        Ok(Self { config, policies, catalogue })
+        let issuers = issuers.of(&config);
+        let catalogue = Catalogue::new(&config, store, issuers.all)?;
+        Ok(Self { config, policies, catalogue, jwt: issuers.jwt })
     }
 }
 
@@ -97,17 +99,17 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
     let limits = config.limits;
     let (log, folded) = Log::open(&config.log_dir, clock.clone(), sealer, limits.segment_bytes)?;
     let attestor = Attestor::connect(attestor).map_err(|e| RunError::Io("the attestor", e))?;
-    let issuers: Vec<Arc<dyn Issuer>> =
-        vec![Arc::new(StoreIssuer::new(Arc::clone(&store) as _, Arc::clone(&sealing)))];
+    let stored = StoreIssuer::new(Arc::clone(&store) as _, Arc::clone(&sealing));
+    let rings = KeyRings::new(Arc::clone(&store), log.clone(), clock.clone());
+    let issuers = Arc::new(Issuers::new(Arc::new(stored), rings));
     let in_force = InForce::load(config.clone(), Arc::clone(&store), &issuers)?;
-    let by_kind = issuers.clone();
+    issuers.adopt(in_force.catalogue.issuers());
+    let by_name = Arc::clone(&issuers);
     let engine = Engine::new(EngineParts {
         clock: clock.clone(),
         journal: Arc::new(log.clone()),
         sealing,
-        issuers: Arc::new(move |kind| {
-            by_kind.iter().find(|issuer| issuer.capabilities().kind == kind).cloned()
-        }),
+        issuers: Arc::new(move |name| by_name.find(name)),
         limits,
     });
     engine.set_locked(store.is_locked());
@@ -132,6 +134,7 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
         engine,
         log: log.clone(),
         store,
+        issuers,
         in_force: RwLock::new(Arc::new(in_force)),
         decisions: Decisions::default(),
         denials: Arc::clone(&denials),
@@ -147,7 +150,6 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
             },
             settings,
             accepting: Arc::clone(&accepting),
-            issuers,
             shield,
         },
     });
@@ -173,8 +175,10 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
         command: context.command,
     };
     let telling = tokio::spawn(denials.tell());
+    let keeping = tokio::spawn(Arc::clone(&pipeline).keep_issuers());
     let result = stop::wait(&pipeline, parts, signals, servers, &stopping).await;
     telling.abort();
+    keeping.abort();
     drop(sockets.files);
     result
 }

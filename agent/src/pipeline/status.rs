@@ -5,7 +5,6 @@ use crate::clock::WallTime;
 use crate::config::{Config, Mode};
 use crate::connection::{AcceptLimits, Connection};
 use crate::delivery::{Failure, StatusReport};
-use crate::issuer::Issuer;
 use crate::lease::Filter;
 use crate::log::LeaseState;
 use crate::memory::Shield;
@@ -23,7 +22,6 @@ pub(super) struct About {
     pub(super) guarded_memory: &'static str,
     pub(super) settings: Settings,
     pub(super) accepting: Arc<AcceptLimits>,
-    pub(super) issuers: Vec<Arc<dyn Issuer>>,
     pub(super) shield: Arc<Shield>,
 }
 
@@ -61,6 +59,7 @@ impl Pipeline {
         for info in force.catalogue.stored("") {
             notices.extend(info.fault.map(|fault| format!("{}: {fault}", info.name)));
         }
+        notices.extend(force.jwt.values().filter_map(|issuer| issuer.fault()));
         if stuck > 0 {
             notices.push(format!("{stuck} leases are stuck: their backend refused to revoke them"));
         }

@@ -77,8 +77,8 @@ impl Files {
         let text = serde_json::to_vec_pretty(&Metadata::of(info, sealed))
             .map_err(|error| StoreError::Bug(error.to_string()))?;
         self.make_dirs(parent).map_err(StoreError::io(parent))?;
-        write_beside(&secret, sealed).map_err(StoreError::io(&secret))?;
-        write_beside(&metadata, &text).map_err(StoreError::io(&metadata))?;
+        write_beside(&secret, sealed, 0o600).map_err(StoreError::io(&secret))?;
+        write_beside(&metadata, &text, 0o600).map_err(StoreError::io(&metadata))?;
         let renames = || {
             std::fs::rename(beside(&secret), &secret)?;
             sync_dir(parent)?;
@@ -221,13 +221,20 @@ pub(super) fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.new"))
 }
 
-fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Replaces one file atomically: written beside, synced, renamed.
+pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write_beside(path, bytes, mode)?;
+    std::fs::rename(beside(path), path)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let path = beside(path);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
         // A start would clear it; what can be cleared now is.
         let _ = std::fs::remove_file(&path);

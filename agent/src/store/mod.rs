@@ -10,6 +10,7 @@ mod files;
 mod identity;
 mod journal;
 mod plain;
+mod private;
 mod recover;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 pub use error::StoreError;
 pub use identity::{DEFAULT_WORK_FACTOR, NewIdentity};
 pub use plain::{FieldInfo, StoredInfo};
+pub use private::PrivateDir;
 
 use crate::clock::WallTime;
 use crate::memory::{Secret, SecretBuf, Shield};
@@ -39,6 +41,8 @@ pub struct Store {
     identity: IdentityFile,
     kept: Mutex<Option<KeptIdentity>>,
     shield: Option<Arc<Shield>>,
+    /// The agent's own keys that are open.
+    shielding: Mutex<private::Shielding>,
 }
 
 impl Store {
@@ -58,7 +62,14 @@ impl Store {
         let files = Files::open(dir)?;
         recover::recover(&files)?;
         let kept = Mutex::new(kept);
-        Ok(Self { files, access: RwLock::default(), identity, kept, shield: None })
+        Ok(Self {
+            files,
+            access: RwLock::default(),
+            identity,
+            kept,
+            shield: None,
+            shielding: Mutex::default(),
+        })
     }
 
     /// The same store, its identity kept shielded from now on: a dump of the
@@ -78,9 +89,11 @@ impl Store {
         self.kept().is_none()
     }
 
-    /// Forgets the identity.
+    /// Forgets the identity, and the keys that it opened.
     pub fn lock(&self) {
-        *self.kept() = None;
+        let mut kept = self.kept();
+        *kept = None;
+        self.shielding().clear();
     }
 
     /// Opens the identity again. A key file without a passphrase opens with any.

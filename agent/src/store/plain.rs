@@ -171,21 +171,23 @@ pub(super) fn encrypt(
     let mut text = Zeroizing::new(Vec::with_capacity(room + 256 * secret.fields().len()));
     serde_json::to_writer(&mut *text, &plain).map_err(|error| bug(&error))?;
     drop(plain);
+    seal(&text, recipient)
+}
+
+/// Seals bytes for that recipient.
+pub(super) fn seal(plain: &[u8], recipient: &x25519::Recipient) -> Result<Vec<u8>, StoreError> {
+    let bug = |error: &dyn std::fmt::Display| StoreError::Bug(error.to_string());
     let encryptor = age::Encryptor::with_recipients(std::iter::once(recipient as _))
         .map_err(|error| bug(&error))?;
-    let mut sealed = Vec::with_capacity(text.len() + 1024);
+    let mut sealed = Vec::with_capacity(plain.len() + 1024);
     let mut writer = encryptor.wrap_output(&mut sealed).map_err(|error| bug(&error))?;
-    writer.write_all(&text).map_err(|error| bug(&error))?;
+    writer.write_all(plain).map_err(|error| bug(&error))?;
     writer.finish().map_err(|error| bug(&error))?;
     Ok(sealed)
 }
 
-/// Opens a sealed file and holds it against its metadata; says what is wrong.
-pub(super) fn decrypt(
-    info: &StoredInfo,
-    sealed: &[u8],
-    identities: &[x25519::Identity],
-) -> Result<Secret, String> {
+/// Opens what [`seal`] made, in a buffer that the caller wipes; says what is wrong.
+pub(super) fn unseal(sealed: &[u8], identities: &[x25519::Identity]) -> Result<Vec<u8>, String> {
     let mut reader = age::Decryptor::new_buffered(sealed)
         .and_then(|file| file.decrypt(identities.iter().map(|identity| identity as _)))
         .map_err(|error| match error {
@@ -195,6 +197,16 @@ pub(super) fn decrypt(
     // The plaintext is shorter than the file: this never grows.
     let mut text = Zeroizing::new(Vec::with_capacity(sealed.len()));
     reader.read_to_end(&mut text).map_err(|error| format!("it does not open ({error})"))?;
+    Ok(std::mem::take(&mut *text))
+}
+
+/// Opens a sealed file and holds it against its metadata; says what is wrong.
+pub(super) fn decrypt(
+    info: &StoredInfo,
+    sealed: &[u8],
+    identities: &[x25519::Identity],
+) -> Result<Secret, String> {
+    let text = Zeroizing::new(unseal(sealed, identities)?);
     let plain: Plain<'_> = serde_json::from_slice(&text).map_err(|error| {
         // serde's own words may quote what it read.
         format!("its content is malformed at line {}, column {}", error.line(), error.column())

@@ -6,6 +6,7 @@ mod exec;
 mod explain;
 mod get;
 mod init;
+mod jwt;
 mod leases;
 mod lock;
 mod policy;
@@ -58,6 +59,7 @@ const ENTRIES: &[Entry] = entries! {
     "whoami" whoami "Show who the agent thinks is asking";
     "allow" allow "Write a policy that permits a program a credential";
     "policy" policy "Check policies (jsi-agent check)";
+    "jwt" jwt "Show and rotate the keys by which tokens are verified";
     "explain" explain "Show how a request was decided";
     "audit" audit "Read and verify the log (jsi-agent audit)";
     "revoke" revoke "End leases of others";

@@ -166,6 +166,10 @@ impl Agent for Service {
         }))
     }
 
+    async fn jwt_keys(&self, _: Request<JwtKeysRequest>) -> Answer<JwtKeysResponse> {
+        Ok(Response::new(JwtKeysResponse::default()))
+    }
+
     async fn list_credentials(
         &self,
         _: Request<ListCredentialsRequest>,
@@ -267,6 +271,14 @@ impl Agent for Service {
 
 #[tonic::async_trait]
 impl Admin for Service {
+    async fn rotate_jwt_keys(
+        &self,
+        request: Request<RotateJwtKeysRequest>,
+    ) -> Answer<RotateJwtKeysResponse> {
+        let issuer = JwtIssuer { name: request.into_inner().issuer, ..Default::default() };
+        Ok(Response::new(RotateJwtKeysResponse { issuer: Some(issuer) }))
+    }
+
     async fn put_secret(
         &self,
         request: Request<Streaming<PutSecretRequest>>,

@@ -99,6 +99,7 @@ fn config() -> Config {
             default_ttl: Duration::from_secs(1),
             max_ttl: Duration::from_secs(1),
         },
+        issuers: std::collections::BTreeMap::new(),
         credentials: std::collections::BTreeMap::new(),
         limits: Limits::default(),
     }

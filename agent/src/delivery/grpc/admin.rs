@@ -3,6 +3,7 @@
 use super::failure::status;
 use super::{connection, convert, parse};
 use crate::delivery::{Backend, Failure, NewSecret};
+use crate::issuer::Rotation;
 use crate::memory::{Secret, SecretBuf};
 use crate::names::RequestId;
 use jsi_proto::v1;
@@ -78,6 +79,18 @@ impl<B: Backend> Admin for AdminService<B> {
         let id = RequestId::from_text(&request.into_inner().request_id);
         let explained = self.backend.explain(&on, &id).await.map_err(status)?;
         Ok(Response::new(convert::explained(explained)))
+    }
+
+    async fn rotate_jwt_keys(
+        &self,
+        request: Request<v1::RotateJwtKeysRequest>,
+    ) -> Result<Response<v1::RotateJwtKeysResponse>, Status> {
+        let on = connection(&request)?;
+        let v1::RotateJwtKeysRequest { issuer, now, withdraw } = request.into_inner();
+        let how = Rotation { now, withdraw };
+        let set = self.backend.rotate_keys(&on, &issuer, how).await.map_err(status)?;
+        let issuer = Some(convert::key_set(set));
+        Ok(Response::new(v1::RotateJwtKeysResponse { issuer }))
     }
 
     async fn lock(

@@ -117,6 +117,17 @@ impl<B: Backend> Agent for AgentService<B> {
         Ok(Response::new(v1::ListLeasesResponse { leases }))
     }
 
+    async fn jwt_keys(
+        &self,
+        request: Request<v1::JwtKeysRequest>,
+    ) -> Result<Response<v1::JwtKeysResponse>, Status> {
+        let name = request.into_inner().issuer;
+        let name = (!name.is_empty()).then_some(name.as_str());
+        let sets = self.backend.key_sets(name).await.map_err(status)?;
+        let issuers = sets.into_iter().map(convert::key_set).collect();
+        Ok(Response::new(v1::JwtKeysResponse { issuers }))
+    }
+
     type WatchLeasesStream = Pin<Box<dyn Stream<Item = Result<v1::LeaseEvent, Status>> + Send>>;
 
     async fn watch_leases(

@@ -3,7 +3,7 @@
 use crate::attestation::{Attestation, Fact, ProcessFacts, Via};
 use crate::clock::WallTime;
 use crate::delivery::{CredentialInfo, Explained, StatusReport};
-use crate::issuer::{Class, EarlyRevocation};
+use crate::issuer::{Class, EarlyRevocation, KeySet, PublishedKey};
 use crate::lease::LeaseView;
 use crate::log::{EndReason, LeaseState};
 use crate::policy::{Delivery, Limits, Outcome, Step};
@@ -22,6 +22,25 @@ pub(super) fn duration(span: Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(span.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+pub(super) fn key_set(set: KeySet) -> v1::JwtIssuer {
+    let key = |key: PublishedKey| v1::JwtKey {
+        kid: key.kid,
+        algorithm: key.algorithm,
+        state: key.state.to_owned(),
+        created_at: Some(timestamp(key.created)),
+        signs_from: key.signs_from.map(timestamp),
+        signs_until: key.signs_until.map(timestamp),
+        published_until: key.published_until.map(timestamp),
+    };
+    v1::JwtIssuer {
+        name: set.name.to_string(),
+        iss: set.iss,
+        jwks: set.jwks,
+        discovery: set.discovery,
+        keys: set.keys.into_iter().map(key).collect(),
     }
 }
 

@@ -35,7 +35,10 @@ fn code(reason: Reason) -> Code {
         Reason::InvalidField | Reason::UnknownScope | Reason::BindingRefused => {
             Code::InvalidArgument
         }
-        Reason::UnknownCredential | Reason::UnknownField | Reason::UnknownLease => Code::NotFound,
+        Reason::UnknownCredential
+        | Reason::UnknownField
+        | Reason::UnknownLease
+        | Reason::UnknownIssuer => Code::NotFound,
         Reason::DeniedByPolicy
         | Reason::CallerNotVerified
         | Reason::RequesterRefused
@@ -48,6 +51,7 @@ fn code(reason: Reason) -> Code {
         | Reason::SecretMissing
         | Reason::LeaseEnded
         | Reason::NotRenewable
+        | Reason::FactMissing
         | Reason::InvalidConfiguration
         | Reason::RestartRequired => Code::FailedPrecondition,
         Reason::LimitReached => Code::ResourceExhausted,
@@ -105,6 +109,6 @@ mod tests {
                 comment.clear();
             }
         }
-        assert_eq!(seen, 26);
+        assert_eq!(seen, 28);
     }
 }

@@ -23,6 +23,7 @@ fn lease(n: u32) -> LeaseRecord {
         credential: "db/orders".to_owned(),
         scope: BTreeMap::from([("role".to_owned(), "reader".to_owned())]),
         issuer: "store".to_owned(),
+        issuer_name: None,
         class: "static".to_owned(),
         revocation: "none".to_owned(),
         state: LeaseState::Active,
