@@ -127,7 +127,13 @@ impl Scanner {
         if v > VERSION {
             return Err(LogError::Newer { file: self.file.clone(), line: self.line, version: v });
         }
-        serde_json::from_slice(rec).map_err(malformed)
+        // Its hash fits, so that these are the bytes that were written.
+        serde_json::from_slice(rec).map_err(|error| {
+            self.damage(format!(
+                "this agent does not know the record, whose hash fits ({error}): a newer version \
+                 may have written it, and reads it"
+            ))
+        })
     }
 
     fn check(&self, record: &Record) -> Result<(), LogError> {
