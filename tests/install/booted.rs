@@ -3,7 +3,7 @@
 
 use crate::machine::Machine;
 use crate::{PERMIT, package};
-use jsi_tests::needs_root;
+use jsi_tests::{needs_root, not_run};
 
 const INSTALL: &str = "/mnt/contrib/install --bin-dir /mnt/bin --prefix /usr";
 
@@ -12,10 +12,15 @@ fn permit() -> String {
     PERMIT.replace("20001", "65534")
 }
 
-/// Lets the asking unit run for a while, and counts what it got.
-fn asked(machine: &Machine) -> (usize, Vec<String>) {
-    machine.does("for i in $(seq 200); do test $(grep -c ^0 /run/asker/got) -ge 3 && break; sleep 0.05; done");
+/// Lets the asking unit get more than it had, and gives how often it has asked
+/// since it was started and what else than the secret it ever got.
+fn asked(machine: &Machine, before: usize) -> (usize, Vec<String>) {
+    let enough = before + 3;
+    machine.does(&format!(
+        "for i in $(seq 400); do test $(wc -l </run/asker/got) -ge {enough} && break; sleep 0.05; done"
+    ));
     let got = machine.does("cat /run/asker/got");
+    assert!(got.lines().count() >= enough, "it asks and is not answered: {got}");
     let wrong = got.lines().filter(|line| *line != "0 s3cret-of-the-tests").map(str::to_owned);
     (got.lines().count(), wrong.collect())
 }
@@ -69,7 +74,7 @@ fn the_host_unit_serves_knows_units_and_is_exchanged_without_a_failed_request() 
     // Somebody asks all the time, through a reload, a restart and an upgrade.
     machine.does(&permit());
     machine.does("systemctl start asker");
-    let (before, wrong) = asked(&machine);
+    let (before, wrong) = asked(&machine, 0);
     assert_eq!(wrong, [""; 0]);
     let held = lease(&machine);
     let main = "systemctl show -P MainPID jsi-agent.service";
@@ -86,19 +91,57 @@ fn the_host_unit_serves_knows_units_and_is_exchanged_without_a_failed_request() 
     let said = machine.does(&format!("{INSTALL} --bin-dir /opt/next --upgrade"));
     assert!(said.contains("restarted jsi-agent.service"), "{said}");
     assert_ne!(machine.does(main), second);
-    machine.does("rm /run/asker/got");
-    let (after, wrong_after) = asked(&machine);
-    assert_eq!(wrong_after, [""; 0], "after it ({before}, {after})");
+    let (after, wrong) = asked(&machine, before);
+    assert_eq!(wrong, [""; 0], "no request of {after} failed");
     assert_eq!(lease(&machine), held, "the same lease all the time");
-    assert_eq!(machine.does("cat /run/asker/said"), "", "no request failed");
 
     // A stop revokes; an uninstall stops.
-    let said = machine.does(&format!("systemctl stop asker; {INSTALL} --uninstall"));
+    let said = machine.does(&format!("{INSTALL} --uninstall; systemctl stop asker"));
     assert!(said.contains("What remains"), "{said}");
     machine.does(
         "! systemctl is-active jsi-agent.socket jsi-agent.service; test ! -e /run/jsi/agent.sock",
     );
-    machine.does("grep -c agent_stopping /var/lib/jsi/log/*.jsonl || grep -q process_exited /var/lib/jsi/log/*.jsonl");
+    machine.does("cat /var/lib/jsi/log/*.jsonl | grep '\"ended\"' | grep -q agent_stopping");
+}
+
+/// A user's manager starts a user agent, and the client is the host's: set-
+/// group-ID, so that the agent, of the same uid, cannot look into it.
+#[test]
+fn a_users_unit_serves_the_installed_client() {
+    needs_root!();
+    let Some(machine) = Machine::booted(None) else { return };
+    machine.does(&format!("{INSTALL} --no-start; useradd --create-home --shell /bin/sh alice"));
+    let begun = machine.run("systemctl start user@$(id -u alice).service");
+    if begun.code != 0 {
+        not_run(module_path!(), line!(), &format!("no user manager starts here: {begun}"));
+        return;
+    }
+    machine.does(
+        "cat >/run/as-alice <<'END'\nuid=$(id -u alice)\n\
+         exec setpriv --reuid alice --regid alice --init-groups env -i PATH=/usr/bin HOME=/home/alice \
+         XDG_RUNTIME_DIR=/run/user/$uid /bin/sh -c \"$1\nexit \\$?\"\nEND",
+    );
+    let alice = |script: &str| {
+        let quoted = script.replace('\'', "'\\''");
+        machine.does(&format!("cd /home/alice; bash /run/as-alice '{quoted}'"))
+    };
+    alice("jsi-agent init --no-passphrase >/dev/null");
+    alice("systemctl --user enable --now jsi-agent.socket jsi-agent-admin.socket 2>&1");
+    let modes =
+        alice("cd $XDG_RUNTIME_DIR && stat -c '%a %U %n' jsi jsi/agent.sock jsi/admin.sock");
+    assert_eq!(modes, "700 alice jsi\n600 alice jsi/agent.sock\n600 alice jsi/admin.sock\n");
+    alice(
+        "printf s3cret | jsi secret put db/orders --owner alice --purpose 'to be asked for' 2>&1",
+    );
+    alice("jsi allow db/orders --exe /usr/bin/dash --ttl 15m 2>&1");
+    assert_eq!(alice("jsi get db/orders"), "s3cret\n");
+    let who = alice("jsi whoami");
+    assert!(who.contains("genuine client") && who.contains("advisory"), "{who}");
+    assert!(who.contains("may not be looked at"), "the client is not to be looked into: {who}");
+    alice(
+        "systemctl --user restart jsi-agent.service; systemctl --user is-active jsi-agent.service",
+    );
+    assert_eq!(alice("jsi get db/orders"), "s3cret\n");
 }
 
 #[test]
@@ -119,14 +162,15 @@ fn the_package_under_systemd_keeps_leases_over_an_upgrade_and_leaves_nothing() {
 
     machine.does(&permit());
     machine.does("systemctl start asker");
-    assert_eq!(asked(&machine).1, [""; 0]);
+    let (before, wrong) = asked(&machine, 0);
+    assert_eq!(wrong, [""; 0]);
     let held = lease(&machine);
     let main = "systemctl show -P MainPID jsi-agent.service";
     let first = machine.does(main);
     machine.does("dpkg --install /mnt/debs/jsi_2.deb");
     assert_ne!(machine.does(main), first, "the new agent runs");
-    machine.does("rm /run/asker/got");
-    assert_eq!(asked(&machine).1, [""; 0]);
+    let (after, wrong) = asked(&machine, before);
+    assert_eq!(wrong, [""; 0], "no request of {after} failed");
     assert_eq!(lease(&machine), held, "the same lease all the time");
 
     machine.does("systemctl stop asker; dpkg --remove jsi");

@@ -13,7 +13,7 @@ fn what_is_installed_serves_and_an_uninstall_leaves_nothing() {
     let machine = Machine::plain();
     let before = machine.listing();
     let said = machine.does(INSTALL);
-    assert!(said.contains("made     user jsi") && said.contains("jsi secret put"), "{said}");
+    assert!(said.contains("made      user jsi") && said.contains("jsi secret put"), "{said}");
     let modes = machine.does(
         "stat -c '%a %U:%G %n' /usr/local/bin/jsi /usr/local/bin/jsi-agent /etc/jsi \
          /etc/jsi/policy.d /etc/jsi/agent.toml /etc/jsi/client.toml /var/lib/jsi \
@@ -62,7 +62,7 @@ fn a_dry_run_changes_nothing() {
     let machine = Machine::plain();
     let before = machine.listing();
     let said = machine.does(&format!("{INSTALL} --dry-run"));
-    assert!(said.contains("would    useradd --system"), "{said}");
+    assert!(said.contains("would     useradd --system"), "{said}");
     machine.does(INSTALL);
     let installed = machine.listing();
     machine
@@ -142,7 +142,7 @@ fn it_refuses_what_would_make_the_client_worth_nothing() {
     machine.does("rm -r /usr/local/bin/jsi /opt/open");
     // A group that was there before is not its own to remove.
     let said = machine.does(&format!("{INSTALL} && {INSTALL} --uninstall --purge"));
-    assert!(said.contains("kept     group _jsi"), "{said}");
+    assert!(said.contains("kept      group _jsi"), "{said}");
     machine.does("groupdel _jsi");
     assert_eq!(difference(&before, &machine.listing()), [""; 0]);
 }
@@ -157,10 +157,10 @@ fn what_was_changed_after_installing_is_kept() {
     machine.does("grep -q '^genuine_clients = .*/opt/jsi/bin/jsi' /etc/jsi/agent.toml");
     machine.does(&format!("echo '# mine' >>{unit}; echo '# mine' >>/etc/jsi/client.toml"));
     let said = machine.does(&format!("{INSTALL} --prefix /opt/jsi"));
-    assert!(said.contains(&format!("kept     {unit}, which was changed here")), "{said}");
+    assert!(said.contains(&format!("kept      {unit}, which was changed here")), "{said}");
     machine.does(&format!("tail -n 1 {unit} | grep -q mine && test -f {unit}.new"));
     let said = machine.does(&format!("{INSTALL} --uninstall"));
-    assert!(said.contains(&format!("kept     {unit}, which was changed here")), "{said}");
+    assert!(said.contains(&format!("kept      {unit}, which was changed here")), "{said}");
     machine.does("test ! -e /opt/jsi/bin/jsi && grep -q mine /etc/jsi/client.toml");
 }
 
