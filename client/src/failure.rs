@@ -52,13 +52,21 @@ impl Failure {
         }
     }
 
+    /// What the process will end with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Quiet(code) | Self::Told { code, .. } => *code,
+            Self::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(2),
+        }
+    }
+
     /// Prints it and gives the exit code.
     pub(crate) fn report(&self) -> u8 {
         match self {
             Self::Quiet(code) => *code,
             Self::Usage(error) => {
                 let _ = error.print(); // nobody is left to tell
-                u8::try_from(error.exit_code()).unwrap_or(2)
+                self.exit_code()
             }
             Self::Told { code, message, advice } => {
                 let label = crate::output::paint(&std::io::stderr(), "1;31", "error:");

@@ -16,6 +16,8 @@ pub(crate) struct Terms {
     pub(crate) binding: Option<binding::Kind>,
     /// The program that this process will become.
     pub(crate) target: Option<TargetClaim>,
+    /// How the secrets will be handed over, where that is not as each item says.
+    pub(crate) delivery: Option<Delivery>,
     /// Why, for the log.
     pub(crate) note: String,
 }
@@ -151,7 +153,9 @@ impl Key {
 }
 
 fn request(key: &Key, plan: &Plan, terms: &Terms) -> Request {
-    let mut request = Request::new(&key.credential).note(&terms.note).delivery(delivery(key.mode));
+    let mut request = Request::new(&key.credential)
+        .note(&terms.note)
+        .delivery(terms.delivery.unwrap_or_else(|| delivery(key.mode)));
     if let Some(binding) = terms.binding {
         request = request.bind(binding);
     }

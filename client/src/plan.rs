@@ -24,6 +24,7 @@ mod sources;
 pub(crate) mod table;
 mod text;
 
+use crate::failure::Failure;
 pub(crate) use filter::Filter;
 use jsi_client::Reference;
 pub(crate) use sources::{Assignment, Gathered, Sources, assignment, of_project, scope};
@@ -34,6 +35,10 @@ use std::sync::Arc;
 use std::time::Duration;
 pub(crate) use table::{Verdict, Verdicts};
 pub(crate) use text::{Others, Part, Text};
+
+/// Longest string that execve takes, in bytes: MAX_ARG_STRLEN of execve(2), 32
+/// pages, with the name, `=` and the zero byte behind it.
+const LONGEST_STRING: usize = 128 * 1024;
 
 /// Everything that a command is to have. Names are unique.
 #[derive(Default)]
@@ -117,6 +122,12 @@ impl Plan {
         }
     }
 
+    /// Those that are so, and the others.
+    pub(crate) fn split(self, so: impl Fn(&Item) -> bool) -> (Self, Self) {
+        let (items, others) = self.items.into_iter().partition(so);
+        (Self { items }, Self { items: others })
+    }
+
     /// The items, in the order in which they were named.
     pub(crate) fn items(&self) -> &[Item] {
         &self.items
@@ -130,6 +141,23 @@ impl Plan {
     /// Changes every field that is asked for.
     pub(crate) fn wants_mut(&mut self) -> impl Iterator<Item = &mut Want> {
         self.items.iter_mut().flat_map(|item| item.text.wants_mut())
+    }
+}
+
+impl Item {
+    /// Refuses what no variable can hold, before exec or a shell says less of it.
+    pub(crate) fn fits_a_variable(&self, value: &[u8]) -> Result<(), Failure> {
+        let name = &self.name;
+        let fault = if value.contains(&0) {
+            "has a zero byte, which no variable can hold"
+        } else if name.len() + value.len() + 2 > LONGEST_STRING {
+            "is longer than a variable can be (128 KiB)"
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(format!("the value of {name} ({}) {fault}", self.origin)).advise(format!(
+            "a command can read it from a memory file: jsi exec --fd {name}=REF -- COMMAND"
+        )))
     }
 }
 

@@ -16,6 +16,7 @@ const COMMANDS: &[&[&str]] = &[
     &["secret", "ls"],
     &["get"],
     &["exec"],
+    &["env"],
     &["project"],
     &["project", "show"],
     &["project", "allow"],

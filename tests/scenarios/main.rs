@@ -12,6 +12,7 @@ mod locking;
 mod no_trace;
 mod peers;
 mod postgres;
+mod project;
 mod render;
 mod rotation;
 mod setgid;

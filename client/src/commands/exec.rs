@@ -95,6 +95,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         binding: Some(binding::Kind::Caller(binding::Unit {})),
         target: Some(target.claim()),
         note: arguments.note,
+        ..Terms::default()
     };
     let (obtained, prepared) = if plan.wants().next().is_some() {
         session::block_on(supply(&mut command, (&plan, place.as_ref()), &terms))?

@@ -2,6 +2,7 @@
 
 mod allow;
 mod audit;
+mod env;
 mod exec;
 mod explain;
 mod get;
@@ -51,6 +52,7 @@ const ENTRIES: &[Entry] = entries! {
     "secret" secret "Put, list and remove stored secrets";
     "get" get "Print a credential, leased to the shell that asks";
     "exec" exec "Become a command that has credentials in its environment or descriptors";
+    "env" env "Print a project's variables for the shell that asks, until it ends";
     "project" project "Look at project files (jsi.toml), and allow them";
     "render" render "Fill in a template; the file lives as long as its leases";
     "renew" renew "Lengthen a lease";

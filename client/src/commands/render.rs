@@ -194,7 +194,7 @@ impl Rendering {
         }
         let (dir, name) = place(arguments)?;
         let binding = Some(binding::Kind::Caller(binding::Unit {}));
-        let terms = Terms { binding, target: None, note: arguments.note.clone() };
+        let terms = Terms { binding, note: arguments.note.clone(), ..Terms::default() };
         let Arguments { mode, owner, .. } = *arguments;
         Ok(Self { plan, terms, dir, name, mode, owner })
     }

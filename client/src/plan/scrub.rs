@@ -116,6 +116,61 @@ const NOT_BY_A_FILE: &[(&str, &str)] = &[
     ("GIT_SSL_*", "it says whose certificates are believed"),
 ];
 
+/// What shells use themselves: setting it does not set a variable, or more.
+const NOT_IN_A_SHELL: &[(&str, &str)] = &[
+    ("_", "the shell sets it itself"),
+    ("__jsi_*", "jsi env uses it itself"),
+    ("UID", "the shell sets it itself"),
+    ("EUID", "the shell sets it itself"),
+    ("GID", "the shell sets it itself"),
+    ("EGID", "the shell sets it itself"),
+    ("PPID", "the shell sets it itself"),
+    ("PWD", "the shell sets it itself"),
+    ("OLDPWD", "the shell sets it itself"),
+    ("SHLVL", "the shell sets it itself"),
+    ("RANDOM", "the shell sets it itself"),
+    ("SECONDS", "the shell sets it itself"),
+    ("LINENO", "the shell sets it itself"),
+    ("OPTIND", "the shell sets it itself"),
+    ("OPTARG", "the shell sets it itself"),
+    ("OPTERR", "the shell sets it itself"),
+    ("FUNCNAME", "the shell sets it itself"),
+    ("GROUPS", "the shell sets it itself"),
+    ("DIRSTACK", "the shell sets it itself"),
+    ("USERNAME", "zsh changes its user by it"),
+    ("TMOUT", "the shell ends by it"),
+    ("CDPATH", "the shell finds directories by it"),
+    ("FPATH", "the shell loads functions from it"),
+    ("PS1", "the shell expands it, commands included"),
+    ("PS2", "the shell expands it, commands included"),
+    ("PS3", "the shell expands it, commands included"),
+    ("PROMPT", "the shell expands it, commands included"),
+    ("PROMPT2", "the shell expands it, commands included"),
+    ("PROMPT3", "the shell expands it, commands included"),
+    ("PROMPT4", "the shell expands it, commands included"),
+    ("RPROMPT", "the shell expands it, commands included"),
+    ("RPS1", "the shell expands it, commands included"),
+    ("HISTFILE", "the shell keeps its history by it"),
+    ("HISTSIZE", "the shell keeps its history by it"),
+    ("HISTCMD", "the shell keeps its history by it"),
+    ("BASH*", "bash uses it itself"),
+    ("ZSH*", "zsh uses it itself"),
+    ("fish_*", "fish uses it itself"),
+    ("path", "zsh ties it to PATH"),
+    ("cdpath", "zsh ties it to CDPATH"),
+    ("fpath", "zsh ties it to FPATH"),
+    ("manpath", "zsh ties it to MANPATH"),
+    ("module_path", "zsh ties it to MODULE_PATH"),
+    ("mailpath", "zsh ties it to MAILPATH"),
+    ("psvar", "zsh ties it to PSVAR"),
+    ("argv", "zsh and fish use it themselves"),
+    ("status", "zsh and fish use it themselves"),
+    ("pipestatus", "zsh and fish use it themselves"),
+    ("history", "zsh and fish use it themselves"),
+    ("version", "fish uses it itself"),
+    ("umask", "fish uses it itself"),
+];
+
 /// Those of the names that are dangerous.
 pub(crate) fn dangerous(names: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     names.filter(|name| found(name).is_some())
@@ -129,6 +184,11 @@ pub(crate) fn reason(name: &str) -> Option<&'static str> {
 /// Why a file may not set a name, besides [`reason`]; `None`: it may.
 pub(crate) fn reason_in_a_file(name: &str) -> Option<&'static str> {
     listed(NOT_BY_A_FILE, OsStr::new(name))
+}
+
+/// Why a shell cannot be given a name, besides [`reason`]; `None`: it can.
+pub(crate) fn reason_in_a_shell(name: &str) -> Option<&'static str> {
+    listed(NOT_IN_A_SHELL, OsStr::new(name))
 }
 
 fn found(name: &OsStr) -> Option<&'static str> {

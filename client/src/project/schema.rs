@@ -304,6 +304,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_says_what_it_means() {
+        let document = read(include_str!("../../../contrib/examples/jsi.toml")).unwrap();
+        assert_eq!((document.base.items.len(), document.profiles.len()), (6, 1));
+    }
+
+    #[test]
     fn mistakes_are_named_by_place_with_what_may_have_been_meant() {
         for (text, place, said) in [
             ("[enf]\nA='b'", "1:2", "did you mean env?"),

@@ -4,7 +4,7 @@ use super::files;
 use crate::failure::Failure;
 use crate::files::{FileDir, Orders, Place};
 use crate::obtain::Obtained;
-use crate::plan::{Item, Mode, Plan};
+use crate::plan::{Mode, Plan};
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::ffi::OsStr;
@@ -14,9 +14,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-/// Longest string that execve takes, in bytes: MAX_ARG_STRLEN of execve(2), 32
-/// pages, with the name, `=` and the zero byte behind it.
-const LONGEST_STRING: usize = 128 * 1024;
 /// How much of a variable's name a memory file takes, in bytes.
 const LONGEST_MEMFD_NAME: usize = 128;
 
@@ -41,7 +38,7 @@ pub(super) fn prepare(
         let value = obtained.value(item)?;
         match item.mode {
             Mode::Environment => {
-                fits(item, &value)?;
+                item.fits_a_variable(&value)?;
                 command.env(&item.name, OsStr::from_bytes(&value));
             }
             Mode::Descriptor => {
@@ -59,20 +56,6 @@ pub(super) fn prepare(
         prepared.files = Some(files::deliver(command, (plan, obtained), place, guard)?);
     }
     Ok(prepared)
-}
-
-/// What no variable can hold is refused before exec would say less of it.
-fn fits(item: &Item, value: &[u8]) -> Result<(), Failure> {
-    let name = &item.name;
-    let fault = if value.contains(&0) {
-        "has a zero byte, which no variable can hold"
-    } else if name.len() + value.len() + 2 > LONGEST_STRING {
-        "is longer than a variable can be (128 KiB)"
-    } else {
-        return Ok(());
-    };
-    Err(Failure::new(format!("the value of {name} ({}) {fault}", item.origin))
-        .advise(format!("hand it over as a memory file: --fd {name}=REF")))
 }
 
 /// A memory file that can be read and nothing else, and that exec leaves open.
