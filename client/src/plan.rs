@@ -28,7 +28,7 @@ use crate::failure::Failure;
 pub(crate) use filter::Filter;
 use jsi_client::Reference;
 pub(crate) use sources::{Assignment, Gathered, Sources, assignment, of_project, scope};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,8 +114,11 @@ impl fmt::Display for Origin {
 impl Plan {
     /// Lays items over those of the same names. Names are unique among them.
     pub(crate) fn lay(&mut self, layer: Vec<Item>) {
+        let below = self.items.iter().enumerate();
+        let below: HashMap<String, usize> =
+            below.map(|(at, item)| (item.name.clone(), at)).collect();
         for item in layer {
-            match self.items.iter_mut().find(|below| below.name == item.name) {
+            match below.get(&item.name).and_then(|at| self.items.get_mut(*at)) {
                 Some(below) => *below = item,
                 None => self.items.push(item),
             }

@@ -13,7 +13,7 @@ pub(crate) use allowed::{Allowed, Standing};
 pub(crate) use confirm::require_allowed;
 pub(crate) use find::NAME;
 use find::find;
-pub(crate) use read::{ReadFile, read};
+pub(crate) use read::{ReadFile, placed, read};
 use schema::{Document, Layer};
 use std::path::{Path, PathBuf};
 
@@ -93,7 +93,7 @@ impl Project {
     fn take(&mut self, layer: Layer, directory: &Path) -> Result<(), Failure> {
         for named in layer.dotenv {
             let path = directory.join(&named.path);
-            if named.optional && path.symlink_metadata().is_err() {
+            if named.optional && is_missing(&path) {
                 continue;
             }
             let file = read(&path)?;
@@ -105,6 +105,13 @@ impl Project {
         self.layers.push(layer.items);
         Ok(())
     }
+}
+
+/// Not there; one that only cannot be looked at is an error when it is read.
+fn is_missing(path: &Path) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let found = path.symlink_metadata();
+    found.is_err_and(|error| matches!(error.kind(), NotFound | NotADirectory))
 }
 
 fn no_profile(path: &Path, name: &str, names: &[String]) -> Failure {

@@ -83,3 +83,20 @@ fn hundreds_of_variables_need_one_lease_of_one_credential() {
     assert_eq!(text(&out.stdout), "300\n", "{}", text(&out.stderr));
     assert_eq!(fake.state.lock().unwrap().requests.len(), 1);
 }
+
+#[test]
+fn variables_that_are_too_long_together_are_said_and_given_back() {
+    let fake = Fake::start();
+    fake.state.lock().unwrap().fields = vec![("key".into(), vec![b'x'; 127 * 1024], true)];
+    let mut arguments = vec!["exec".to_owned()];
+    for number in 0..80 {
+        arguments.extend(["-e".to_owned(), format!("V{number}=db/orders")]);
+    }
+    arguments.extend(["--", "true"].map(str::to_owned));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let out = fake.run(&arguments);
+    assert_eq!(out.status.code(), Some(126));
+    let stderr = text(&out.stderr);
+    assert!(stderr.contains("too long") && stderr.contains("--fd"), "{stderr}");
+    assert_eq!(fake.state.lock().unwrap().released.len(), 1);
+}

@@ -210,6 +210,21 @@ fn a_killed_shell_ends_its_lease_without_its_hook() {
 }
 
 #[test]
+fn an_agent_that_hangs_does_not_keep_a_shell_from_ending() {
+    needs_root!();
+    let (host, _) = host_with_a_secret();
+    let mut shell = bash(&host);
+    shell.say("eval \"$(jsi env -e X=db/orders)\"; echo held");
+    shell.expect("held");
+    let lease = crate::live(&host).remove(0);
+    host.signal(nix::sys::signal::Signal::SIGSTOP);
+    shell.say("exit 7");
+    assert_eq!(shell.end().code(), Some(7));
+    host.signal(nix::sys::signal::Signal::SIGCONT);
+    host.await_record("ended", &lease);
+}
+
+#[test]
 fn a_plain_shells_lease_ends_with_it_though_it_has_no_hook() {
     needs_root!();
     let (host, secret) = host_with_a_secret();

@@ -100,7 +100,6 @@ fn printed(arguments: &Arguments) -> Result<(), Failure> {
         ..Terms::default()
     };
     if plan.wants().next().is_none() {
-        session::drop_group(); // no connection is made that would do so
         return print(shell, &plan, &Obtained::default());
     }
     session::block_on(async {

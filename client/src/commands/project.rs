@@ -113,9 +113,7 @@ fn allow(file: Option<PathBuf>) -> Result<(), Failure> {
 
 /// Also of a file that can no longer be read, or says nothing sensible.
 fn deny(file: Option<PathBuf>) -> Result<(), Failure> {
-    let path = chosen(file)?;
-    let path = std::path::absolute(&path)
-        .map_err(|error| Failure::new(format!("cannot find {}: {error}", path.display())))?;
+    let path = project::placed(&chosen(file)?)?;
     let mut paths = vec![path.clone()];
     if let Ok(project) = Project::load(&path, Profiles::All) {
         paths.extend(project.files().iter().skip(1).map(|file| file.path.clone()));

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::output::{self, OutputFlag};
 use crate::{session, view};
+use std::time::Duration;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -12,12 +13,20 @@ pub(crate) struct Arguments {
     /// The leases
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
+    /// Give up on an agent that does not answer for so long: 2s
+    #[arg(long, value_name = "TIME", value_parser = super::renew::ttl)]
+    within: Option<Duration>,
     #[command(flatten)]
     output: OutputFlag,
 }
 
 /// Tries all of them; the first failure is the command's.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    if let Some(limit) = arguments.within {
+        // Without a handler SIGALRM ends the process; nothing here is half-done.
+        let seconds = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
+        nix::unistd::alarm::set(seconds.max(1));
+    }
     let (released, failed) = session::block_on(async {
         let agent = session::agent().await?;
         let mut released = Vec::new();

@@ -27,7 +27,7 @@ pub(crate) struct ReadFile {
 
 /// Reads a file that nobody but the caller and root could have written.
 pub(crate) fn read(path: &Path) -> Result<ReadFile, Failure> {
-    let path = std::path::absolute(path).map_err(|error| cannot_read(path, &error))?;
+    let path = placed(path)?;
     // A pipe in its place must not make the caller wait.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = open(&path, flags, Mode::empty()).map(File::from);
@@ -47,6 +47,17 @@ pub(crate) fn read(path: &Path) -> Result<ReadFile, Failure> {
     }
     let digest = data_encoding::HEXLOWER.encode(digest(&SHA256, &bytes).as_ref());
     Ok(ReadFile { path, bytes, digest })
+}
+
+/// A file's one name: its directory without links and `..`, and its own name,
+/// which may be that of a link.
+pub(crate) fn placed(path: &Path) -> Result<PathBuf, Failure> {
+    let absolute = std::path::absolute(path).map_err(|error| cannot_read(path, &error))?;
+    let (Some(directory), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        return Err(Failure::new(format!("{} is not a file", path.display())));
+    };
+    let directory = directory.canonicalize().map_err(|error| cannot_read(path, &error))?;
+    Ok(directory.join(name))
 }
 
 /// Whether others than the caller and root may write there. In a sticky
@@ -134,6 +145,18 @@ mod tests {
         fs::write(&large, vec![b' '; 1024 * 1024 + 1]).unwrap();
         for path in [&pipe, &large, &dir.path().to_owned(), &dir.path().join("nothing")] {
             assert!(read(path).is_err(), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_file_has_one_name_however_it_is_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().canonicalize().unwrap();
+        fs::create_dir(place.join("a")).unwrap();
+        std::os::unix::fs::symlink(place.join("a"), place.join("b")).unwrap();
+        fs::write(place.join("a/f"), "").unwrap();
+        for way in ["a/f", "a/../a/f", "b/f", "./a/./f"] {
+            assert_eq!(read(&place.join(way)).unwrap().path, place.join("a/f"), "{way}");
         }
     }
 

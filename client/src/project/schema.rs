@@ -20,7 +20,7 @@
 use crate::failure::Failure;
 use crate::place::{Source, near};
 use crate::plan::{Item, Mode, Origin, Others, Text, is_variable};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::Spanned;
@@ -108,9 +108,10 @@ impl Layer {
             let known = sections.chain([DOTENV]).chain(others.iter().copied());
             return Err(unknown(source, key, known));
         };
+        let others: HashSet<String> = self.items.iter().map(|item| item.name.clone()).collect();
         for (name, value) in table_of(source, value, "a table of variables")? {
             let item = item(source, name, value, *mode)?;
-            if self.items.iter().any(|other| other.name == item.name) {
+            if others.contains(&item.name) {
                 let why = format!("{} stands in another section already", item.name);
                 return Err(source.fault(name.span().start, why));
             }

@@ -36,7 +36,7 @@ pub(super) fn script(script: &Script<'_>) -> Zeroizing<Vec<u8>> {
     );
     quote::fish(&mut out, &script.jsi);
     out.extend_from_slice(
-        b" release $__jsi_leases >/dev/null 2>&1; end\nset -g __jsi_leases\nend\n",
+        b" release --within 2s $__jsi_leases >/dev/null 2>&1; end\nset -g __jsi_leases\nend\n",
     );
     out
 }

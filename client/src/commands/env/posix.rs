@@ -24,7 +24,8 @@ if command -v __jsi_undo >/dev/null 2>&1; then __jsi_undo; fi
 const EXPORTED: &str =
     "for n do if eval \"[ \\\"\\${$n+x}\\\" ]\"; then printf \" %s\" \"$n\"; fi; done";
 
-/// Gives up the leases, and keeps `$?`.
+/// Gives up the leases, and keeps `$?`. An agent that hangs must not keep a
+/// shell from ending; the lease ends with the shell anyway.
 const RELEASE_BEGIN: &str = "\
 __jsi_release() {
 __jsi_status=$?
@@ -81,7 +82,7 @@ pub(super) fn script(script: &Script<'_>, shell: Shell) -> Zeroizing<Vec<u8>> {
     // Quoted for the eval, and within that for the shell.
     let mut call = Vec::new();
     quote::posix(&mut call, &script.jsi);
-    call.extend_from_slice(b" release");
+    call.extend_from_slice(b" release --within 2s");
     quote::posix(&mut out, &call);
     out.extend_from_slice(RELEASE_END.as_bytes());
     out.extend_from_slice(match shell {
