@@ -23,9 +23,7 @@ pub(crate) struct Arguments {
 /// Tries all of them; the first failure is the command's.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(limit) = arguments.within {
-        // Without a handler SIGALRM ends the process; nothing here is half-done.
-        let seconds = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
-        nix::unistd::alarm::set(seconds.max(1));
+        give_up_after(limit);
     }
     let (released, failed) = session::block_on(async {
         let agent = session::agent().await?;
@@ -50,4 +48,16 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let failure = Failure::from(first);
     Err(failed.fold(failure, |failure, (id, error)| failure.advise(format!("{id}: {error}"))))
+}
+
+/// Ends the process then: a signal would have the shell speak of it.
+fn give_up_after(limit: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        let failure = Failure::new(format!(
+            "the agent did not answer within {}",
+            jsi_client::show_duration(limit)
+        ));
+        std::process::exit(failure.code(5).report().into());
+    });
 }
