@@ -8,7 +8,7 @@ mod schema;
 
 use crate::failure::Failure;
 use crate::place::{Source, near};
-use crate::plan::{Item, dotenv};
+use crate::plan::{Item, Mode, Origin, Others, Text, dotenv};
 pub(crate) use allowed::{Allowed, Standing};
 pub(crate) use confirm::require_allowed;
 pub(crate) use find::NAME;
@@ -17,7 +17,7 @@ pub(crate) use read::{ReadFile, placed, read};
 use schema::{Document, Layer};
 use std::path::{Path, PathBuf};
 
-/// A project file and the dotenv files that it names, each read once.
+/// A project file and the dotenv files and templates that it names, each read once.
 pub(crate) struct Project {
     /// The project file first.
     files: Vec<ReadFile>,
@@ -98,12 +98,25 @@ impl Project {
             }
             let file = read(&path)?;
             self.layers.push(dotenv::parse(&file.path, &file.bytes)?);
-            if !self.files.iter().any(|other| other.path == file.path) {
-                self.files.push(file);
-            }
+            self.used(file);
         }
-        self.layers.push(layer.items);
+        let mut items = layer.items;
+        for named in layer.templates {
+            let file = read(&directory.join(&named.path))?;
+            let text = Text::parse(&file.bytes, Others::Kept, |_| false)
+                .map_err(|error| Source::new(&file.path, &file.bytes).fault(error.at, &error))?;
+            let origin = Origin::Template(file.path.clone());
+            items.push(Item { name: named.name, mode: Mode::File, text, origin });
+            self.used(file);
+        }
+        self.layers.push(items);
         Ok(())
+    }
+
+    fn used(&mut self, file: ReadFile) {
+        if !self.files.iter().any(|other| other.path == file.path) {
+            self.files.push(file);
+        }
     }
 }
 

@@ -288,3 +288,27 @@ fn mistakes_are_named_by_file_line_and_column() {
     let said = place.exec(&[]).unwrap_err();
     assert!(said.contains(".env:2:5: a reference is not closed"), "{said}");
 }
+
+#[test]
+fn files_and_templates_of_a_project_are_given_as_paths_and_allowed_with_it() {
+    let place = Place::with(
+        "[file]\nA = 'x ${jsi:db/orders#user} y'\n[template]\nB = 'conf/app.yaml.tmpl'\n",
+    );
+    fs::create_dir(place.at("conf")).unwrap();
+    place.write("conf/app.yaml.tmpl", "user: ${jsi:db/orders#user} ${HOME}\n");
+    place.allow();
+    let print = ["exec", "--", "sh", "-c", "cat $A $B; basename $B"];
+    let out = place.run(&print);
+    assert_eq!(
+        text(&out.stdout),
+        "x orders yuser: orders ${HOME}\napp.yaml\n",
+        "{}",
+        text(&out.stderr)
+    );
+    // A template says where a secret goes, as the rest does.
+    place.write("conf/app.yaml.tmpl", "url: https://evil/${jsi:db/orders}\n");
+    let said = place.exec(&[]).unwrap_err();
+    assert!(said.contains("app.yaml.tmpl was changed since you allowed it"), "{said}");
+    place.write("conf/app.yaml.tmpl", "ok\n  ${jsi:DB}\n");
+    assert!(place.exec(&[]).unwrap_err().contains("app.yaml.tmpl:2:9: this is no reference"));
+}

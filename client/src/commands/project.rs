@@ -36,12 +36,12 @@ enum Action {
         #[command(flatten)]
         output: OutputFlag,
     },
-    /// Allow a project file and the dotenv files that it names, as they are now
+    /// Allow a project file and the files that it names (dotenv, templates), as they are now
     Allow {
         /// The project file [default: the nearest jsi.toml, upwards from here]
         file: Option<PathBuf>,
     },
-    /// Forget that a project file and its dotenv files were allowed
+    /// Forget that a project file and the files that it names were allowed
     Deny {
         /// The project file [default: the nearest jsi.toml, upwards from here]
         file: Option<PathBuf>,

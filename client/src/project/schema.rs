@@ -10,7 +10,11 @@
 //! TOKEN = { ref = "ci/deploy", ttl = "15m", scope = { repository = "app" } }
 //! [fd]
 //! KEY_FILE = "jsi:tls/key"
-//! [profile.ci.env]                 # `--profile ci`: dotenv, env, fd and file again
+//! [file]
+//! PGPASSFILE = "localhost:*:*:app:${jsi:db/orders#password}"
+//! [template]
+//! APP_CONFIG = "app.yaml.tmpl"     # filled in; the variable is the path of the result
+//! [profile.ci.env]                 # `--profile ci`: all of these again, but version
 //! LOG_LEVEL = "debug"
 //! ```
 //!
@@ -31,6 +35,8 @@ const SECTIONS: [(&str, Mode); 3] =
     [("env", Mode::Environment), ("fd", Mode::Descriptor), ("file", Mode::File)];
 /// Other keys of a layer.
 const DOTENV: &str = "dotenv";
+/// A section of files that are filled in.
+const TEMPLATE: &str = "template";
 /// The only format there is.
 const VERSION: &str = "1";
 
@@ -48,8 +54,18 @@ pub(crate) struct Document {
 pub(crate) struct Layer {
     /// In their order.
     pub(crate) dotenv: Vec<Dotenv>,
-    /// Their names are unique.
+    /// Their names are unique, with those of the templates.
     pub(crate) items: Vec<Item>,
+    /// Not read yet.
+    pub(crate) templates: Vec<Template>,
+}
+
+/// A file with references in it that a project names.
+pub(crate) struct Template {
+    /// The variable that is to hold the path of what becomes of it.
+    pub(crate) name: String,
+    /// As written: relative to the project file's directory.
+    pub(crate) path: PathBuf,
 }
 
 /// A dotenv file that a project names.
@@ -103,22 +119,59 @@ impl Layer {
             self.dotenv = dotenv(source, value)?;
             return Ok(());
         }
-        let Some((_, mode)) = SECTIONS.iter().find(|(name, _)| *name == word) else {
+        let Some(mode) = SECTIONS.iter().find(|(name, _)| *name == word).map(|(_, mode)| *mode)
+        else {
+            if word == TEMPLATE {
+                return self.take_templates(source, value);
+            }
             let sections = SECTIONS.iter().map(|(name, _)| *name);
-            let known = sections.chain([DOTENV]).chain(others.iter().copied());
+            let known = sections.chain([TEMPLATE, DOTENV]).chain(others.iter().copied());
             return Err(unknown(source, key, known));
         };
-        let others: HashSet<String> = self.items.iter().map(|item| item.name.clone()).collect();
+        let others = self.names();
         for (name, value) in table_of(source, value, "a table of variables")? {
-            let item = item(source, name, value, *mode)?;
-            if others.contains(&item.name) {
-                let why = format!("{} stands in another section already", item.name);
-                return Err(source.fault(name.span().start, why));
-            }
+            let item = item(source, name, value, mode)?;
+            alone(source, name, &others)?;
             self.items.push(item);
         }
         Ok(())
     }
+
+    fn take_templates(&mut self, source: &Source<'_>, value: &Value<'_>) -> Result<(), Failure> {
+        let others = self.names();
+        for (name, value) in table_of(source, value, "a table of variables")? {
+            let path = string(source, value)?;
+            if path.is_empty() {
+                return Err(source.fault(value.span().start, "no path is given"));
+            }
+            let named = variable(source, name)?;
+            alone(source, name, &others)?;
+            self.templates.push(Template { name: named, path: path.into() });
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> HashSet<String> {
+        let items = self.items.iter().map(|item| item.name.clone());
+        items.chain(self.templates.iter().map(|template| template.name.clone())).collect()
+    }
+}
+
+/// No section before it names it; within one, TOML sees to that.
+fn alone(source: &Source<'_>, name: &Key<'_>, others: &HashSet<String>) -> Result<(), Failure> {
+    if others.contains(name.get_ref().as_ref()) {
+        let why = format!("{} stands in another section already", name.get_ref());
+        return Err(source.fault(name.span().start, why));
+    }
+    Ok(())
+}
+
+fn variable(source: &Source<'_>, name: &Key<'_>) -> Result<String, Failure> {
+    if is_variable(name.get_ref()) {
+        return Ok(name.get_ref().to_string());
+    }
+    let why = "a variable's name has letters, digits and underscores, and no digit first";
+    Err(source.fault(name.span().start, why))
 }
 
 fn version(source: &Source<'_>, value: &Value<'_>) -> Result<(), Failure> {
@@ -168,20 +221,14 @@ fn item(
     mode: Mode,
 ) -> Result<Item, Failure> {
     let at = name.span().start;
-    let name = name.get_ref().as_ref();
-    if !is_variable(name) {
-        return Err(source.fault(
-            at,
-            "a variable's name has letters, digits and underscores, and no digit first",
-        ));
-    }
+    let name = variable(source, name)?;
     let text = match value.get_ref() {
         DeValue::String(_) => text(source, value)?,
         DeValue::Table(table) => detailed(source, value, table)?,
         _ => return Err(wanted(source, value, "a string, or { ref = … }")),
     };
     let origin = Origin::File { path: source.path(), line: source.line(at) };
-    Ok(Item { name: name.to_owned(), mode, text, origin })
+    Ok(Item { name, mode, text, origin })
 }
 
 /// `{ ref = "db/orders#password", ttl = "15m", scope = { role = "reader" } }`;
@@ -307,7 +354,8 @@ mod tests {
     #[test]
     fn the_example_says_what_it_means() {
         let document = read(include_str!("../../../contrib/examples/jsi.toml")).unwrap();
-        assert_eq!((document.base.items.len(), document.profiles.len()), (6, 1));
+        let base = &document.base;
+        assert_eq!((base.items.len(), base.templates.len(), document.profiles.len()), (7, 1, 1));
     }
 
     #[test]
@@ -315,7 +363,7 @@ mod tests {
         for (text, place, said) in [
             ("[enf]\nA='b'", "1:2", "did you mean env?"),
             ("dotnev = []", "1:1", "did you mean dotenv?"),
-            ("quite = 'x'", "1:1", "there are: env, fd, file, dotenv, version, profile"),
+            ("quite = 'x'", "1:1", "there are: env, fd, file, template, dotenv, version, profile"),
             ("[profile.ci]\nversion = 1", "2:1", "no such key"),
             ("version = 2", "1:11", "version 1"),
             ("version = '1'", "1:11", "version 1"),
@@ -331,6 +379,9 @@ mod tests {
             ("[env]\nA = { ref = 'a', scope = 'x' }", "2:26", "a table"),
             ("[env]\nA = 'x'\n[fd]\nA = 'jsi:a'", "4:1", "another section"),
             ("[env]\nA = 'x'\nA = 'y'", "3:1", "duplicate"),
+            ("[file]\nA = 'x'\n[template]\nA = 'x'", "4:1", "another section"),
+            ("[template]\nA = ''", "2:5", "no path"),
+            ("[template]\nA = { ref = 'a' }", "2:5", "a string"),
             ("dotenv = '.env'", "1:10", "a list"),
             ("dotenv = [{ optional = true }]", "1:11", "no path"),
             ("[env\n", "1:5", ""),
