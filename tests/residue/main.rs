@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "the table is the point")]
 
 mod scan;
+mod tokens;
 
 use jsi_proto::v1::RequestCredentialRequest;
 use jsi_tests::{Client, Host, Setup, needs_root, random_secret};
@@ -60,10 +61,16 @@ fn secret_of(length: usize) -> Vec<u8> {
     bytes
 }
 
+/// Lets root use a credential.
+fn root_may(credential: &str) -> String {
+    format!(
+        "permit(principal in User::\"0\", action in Action::\"use\", \
+         resource == Credential::\"{credential}\");"
+    )
+}
+
 fn host() -> Host {
-    let policy = "permit(principal in User::\"0\", action in Action::\"use\", \
-                  resource == Credential::\"planted\");";
-    Setup::host().start(|_| vec![("root", policy.into())])
+    Setup::host().start(|_| vec![("root", root_may("planted"))])
 }
 
 /// Copies in all three processes.

@@ -22,6 +22,7 @@ mod startup;
 mod two_uids;
 mod upgrade;
 mod watch;
+mod workload_identity;
 
 use jsi_tests::{Host, PEERS, Setup, permit, random_secret};
 
