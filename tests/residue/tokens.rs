@@ -23,8 +23,8 @@ fn host(algorithm: &str) -> Host {
 /// The private key as it lies on disk, opened by the age tool.
 fn private_key(host: &Host) -> String {
     let dir = host.world.store_dir().join("_jwt/internal");
-    let sealed = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let sealed = sealed.filter(|path| path.extension().is_some_and(|e| e == "age")).next();
+    let mut sealed = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let sealed = sealed.find(|path| path.extension().is_some_and(|e| e == "age"));
     let mut age = Command::new("age");
     age.arg("-d").arg("-i").arg(host.world.identity()).arg(sealed.expect("there is a key"));
     let out = age.output().expect("age runs");
@@ -56,7 +56,7 @@ fn needles(pem: &str, algorithm: &str) -> Vec<Needle> {
     let mut needles: Vec<Needle> = runs.flat_map(|run| [Needle::new(run), reversed(run)]).collect();
     assert!(!needles.is_empty());
     // The beginning is the same for all keys of a kind.
-    needles.push(Needle::new(text[if algorithm == "EdDSA" { 24 } else { 64 }..].as_bytes()));
+    needles.push(Needle::new(&text.as_bytes()[if algorithm == "EdDSA" { 24 } else { 64 }..]));
     needles
 }
 

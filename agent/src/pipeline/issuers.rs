@@ -111,12 +111,12 @@ impl Pipeline {
         }
     }
 
-    /// The same at start, each minute, and when it is told to.
+    /// The same each minute, and when it is told to.
     pub(super) async fn keep_issuers(self: Arc<Self>) {
         loop {
-            self.maintain_issuers().await;
             // A suspended host does it late: keys are published ahead of their use.
             let _ = tokio::time::timeout(UPKEEP, self.issuers.due.notified()).await;
+            self.maintain_issuers().await;
         }
     }
 }

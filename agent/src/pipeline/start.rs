@@ -154,6 +154,8 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
         },
     });
     let signals = stop::Signals::take()?;
+    // Whoever can connect finds keys, and files that name them.
+    pipeline.maintain_issuers().await;
     let sockets = Sockets::open(&config, listeners)?;
     let (stopping, stopped) = watch::channel(false);
     let door = Door {
