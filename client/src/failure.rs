@@ -1,5 +1,6 @@
 //! What is said when something fails: what was wrong, and what to do next.
 
+use crate::output::printable;
 use jsi_client::v1::Reason;
 use jsi_client::{Error, Kind, Refusal};
 use std::error::Error as _;
@@ -81,9 +82,15 @@ impl Failure {
     }
 }
 
-/// What others wrote must not move the cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if crate::output::moves(c) { '\u{fffd}' } else { c }).collect()
+impl std::fmt::Display for Failure {
+    /// The message alone.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Usage(error) => write!(f, "{}", error.kind()),
+            Self::Told { message, .. } => f.write_str(message),
+            Self::Quiet(_) => Ok(()),
+        }
+    }
 }
 
 impl From<clap::Error> for Failure {
