@@ -2,6 +2,7 @@
 
 mod audit;
 mod check;
+mod facts;
 mod init;
 mod lifetime;
 mod places;
@@ -20,7 +21,7 @@ type Subcommand = fn(&[OsString]) -> ExitCode;
 /// Recognised as the very first word only; `jsi-agent -- init` runs a COMMAND
 /// called init. One line for each, its file beside this one.
 const SUBCOMMANDS: &[(&str, Subcommand)] =
-    &[("audit", audit::main), ("check", check::main), ("init", init::main)];
+    &[("audit", audit::main), ("check", check::main), ("facts", facts::main), ("init", init::main)];
 
 /// The roles of the agent's own processes, which execute this binary again.
 const ROLES: process::Start = process::Start {

@@ -55,7 +55,8 @@ fn advisory_in(config: &Config, env: &Environment) -> Vec<String> {
 }
 
 /// The identity is there and no passphrase stands before it.
-fn opens_by_itself(identity: &Path) -> bool {
+#[must_use]
+pub fn opens_by_itself(identity: &Path) -> bool {
     let Ok(mut file) = std::fs::File::open(identity) else { return false };
     let mut head = Vec::new();
     let read = file.by_ref().take(64).read_to_end(&mut head);

@@ -73,6 +73,27 @@ pub struct Config {
 }
 
 impl Config {
+    /// Every place on disk that the agent uses: what it is, and its path.
+    #[must_use]
+    pub fn places(&self) -> Vec<(&'static str, String)> {
+        let own = std::env::current_exe().ok();
+        let one = [
+            ("configuration", self.source.as_deref()),
+            ("policies", Some(self.policy_dir.as_path())),
+            ("store", Some(&self.store_dir)),
+            ("log", Some(&self.log_dir)),
+            ("identity", Some(&self.identity)),
+            ("agent socket", Some(&self.socket)),
+            ("admin socket", Some(&self.admin_socket)),
+            ("agent binary", own.as_deref()),
+        ];
+        let one = one.into_iter().filter_map(|(what, path)| Some((what, path?)));
+        let genuine = self.genuine_clients.iter().map(|path| ("genuine client", path.as_path()));
+        let enrolled = self.enrolled_clients.iter().map(|path| ("enrolled client", path.as_path()));
+        let all = one.chain(genuine).chain(enrolled);
+        all.map(|(what, path)| (what, path.display().to_string())).collect()
+    }
+
     /// Lets no lease live longer than `most`, whatever the file says.
     pub fn limit_lifetimes(&mut self, most: Duration) {
         let credentials = self.credentials.values_mut().map(|credential| &mut credential.lifetimes);

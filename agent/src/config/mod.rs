@@ -15,7 +15,7 @@ mod raw;
 mod template;
 mod trust;
 
-pub use advisory::advisory;
+pub use advisory::{advisory, opens_by_itself};
 pub use checked::{Config, CredentialConfig, Lifetimes, Limits, Mode, RunAs};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use environment::Environment;

@@ -182,6 +182,27 @@ pub struct StatusReport {
     pub policy_dir: String,
     /// Where the log is.
     pub log_dir: String,
+    /// Every place on disk that the agent uses: what it is, and its path.
+    pub places: Vec<(&'static str, String)>,
+    /// What the broker may use, and uses.
+    pub resources: Resources,
+    /// `key file` or `encrypted`.
+    pub identity_kind: &'static str,
+}
+
+/// What the broker may use, and uses; `u64::MAX`: without limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// RLIMIT_MEMLOCK, in bytes.
+    pub memlock: u64,
+    /// RLIMIT_NOFILE.
+    pub descriptors: u64,
+    /// Descriptors that are kept free of connections and bound processes.
+    pub descriptors_kept: u64,
+    /// Guarded memory that is mapped, in bytes.
+    pub guarded_mapped: u64,
+    /// Of that, pages that hold something, in bytes.
+    pub guarded_used: u64,
 }
 
 /// What a protocol may ask. Every call attests the connection's peer anew and

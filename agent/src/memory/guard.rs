@@ -46,6 +46,13 @@ impl Guard {
         self.slab.kind()
     }
 
+    /// Bytes that are mapped, which count against RLIMIT_MEMLOCK, and bytes of
+    /// the pages among them that hold something.
+    #[must_use]
+    pub fn usage(&self) -> (usize, usize) {
+        self.slab.usage()
+    }
+
     /// That many bytes, zero at first. Aligned to 16.
     ///
     /// # Errors

@@ -85,6 +85,19 @@ impl Slab {
         self.kind
     }
 
+    /// Bytes that are mapped, and bytes of the pages that hold something.
+    pub(super) fn usage(&self) -> (usize, usize) {
+        let inner = self.lock();
+        let regions = inner.regions.iter().flatten();
+        regions.fold((0, 0), |(mapped, used), pages| {
+            let taken = |page: &&Page| pages.whole || page.taken != 0;
+            (
+                mapped + pages.pages.len() * PAGE,
+                used + pages.pages.iter().filter(taken).count() * PAGE,
+            )
+        })
+    }
+
     /// Takes a slot of zeros.
     pub(super) fn take(&self, len: usize) -> Result<Place, MemoryError> {
         if len > MAX_ALLOC {

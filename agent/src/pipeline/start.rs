@@ -151,6 +151,7 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
             settings,
             accepting: Arc::clone(&accepting),
             shield,
+            guard,
         },
     });
     let signals = stop::Signals::take()?;
@@ -187,7 +188,7 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
 
 /// Descriptors that are kept free: for the log, the store, the links, the timer,
 /// and what the runtime opens.
-const KEPT_FREE: u64 = 64;
+pub(super) const KEPT_FREE: u64 = 64;
 
 /// Descriptors of one connection in the attestor, the larger share: caller and
 /// requester, three each. Here there are two, and one of the process it is bound to.

@@ -1,15 +1,16 @@
 //! How the agent is.
 
 use super::Pipeline;
+use super::start::KEPT_FREE;
 use crate::clock::WallTime;
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, opens_by_itself};
 use crate::connection::{AcceptLimits, Connection};
-use crate::delivery::{Failure, StatusReport};
+use crate::delivery::{Failure, Resources, StatusReport};
 use crate::lease::Filter;
 use crate::log::LeaseState;
-use crate::memory::Shield;
+use crate::memory::{Guard, Shield};
 use crate::policy::Action;
-use crate::process::Settings;
+use crate::process::{Settings, descriptor_limit, memlock_limit};
 use std::sync::Arc;
 
 /// What does not change while the agent runs.
@@ -23,6 +24,7 @@ pub(super) struct About {
     pub(super) settings: Settings,
     pub(super) accepting: Arc<AcceptLimits>,
     pub(super) shield: Arc<Shield>,
+    pub(super) guard: Guard,
 }
 
 impl About {
@@ -90,6 +92,26 @@ impl Pipeline {
             notices,
             policy_dir: force.config.policy_dir.display().to_string(),
             log_dir: force.config.log_dir.display().to_string(),
+            places: force.config.places(),
+            resources: self.resources(),
+            identity_kind: if opens_by_itself(&force.config.identity) {
+                "key file"
+            } else {
+                "encrypted"
+            },
         })
+    }
+
+    fn resources(&self) -> Resources {
+        let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let (mapped, used) = self.about.guard.usage();
+        Resources {
+            // A limit that the kernel does not tell is shown as none at all.
+            memlock: memlock_limit().unwrap_or(0),
+            descriptors: descriptor_limit().unwrap_or(0),
+            descriptors_kept: KEPT_FREE,
+            guarded_mapped: bytes(mapped),
+            guarded_used: bytes(used),
+        }
     }
 }

@@ -104,6 +104,14 @@ pub fn descriptor_limit() -> io::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
 }
 
+/// Bytes that this process may lock, guarded memory included.
+///
+/// # Errors
+/// When the kernel does not say (getrlimit(2)).
+pub fn memlock_limit() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_MEMLOCK)?.0)
+}
+
 /// What that role keeps of what this process has.
 fn kept(role: Role) -> Result<CapsHashSet, HardeningError> {
     if role != Role::Attestor {

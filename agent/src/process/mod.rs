@@ -24,7 +24,7 @@ mod watch;
 
 pub use background::{Background, BackgroundError};
 pub use context::BrokerContext;
-pub use hardening::descriptor_limit;
+pub use hardening::{descriptor_limit, memlock_limit};
 pub use listen::{InheritedListeners, ListenError};
 pub use places::{PrivateDir, in_state_directory};
 pub use readiness::{Notice, Ready, notify};
@@ -34,5 +34,5 @@ pub use seqpacket::{AsyncSeqPacket, MAX_DATAGRAM, SeqPacket};
 pub use settings::Settings;
 pub use sys::readable::readable;
 pub use sys::timer::BootTimer;
-pub use sys::{image, peer, pidfd};
+pub use sys::{features, image, peer, pidfd};
 pub use watch::ended;

@@ -296,5 +296,18 @@ pub(super) fn report(given: StatusReport) -> v1::StatusResponse {
         notices: given.notices,
         policy_dir: given.policy_dir,
         log_dir: given.log_dir,
+        places: given
+            .places
+            .into_iter()
+            .map(|(what, path)| v1::Place { what: what.to_owned(), path })
+            .collect(),
+        resources: Some(v1::Resources {
+            memlock: given.resources.memlock,
+            descriptors: given.resources.descriptors,
+            guarded_mapped: given.resources.guarded_mapped,
+            guarded_used: given.resources.guarded_used,
+            descriptors_kept: given.resources.descriptors_kept,
+        }),
+        identity_kind: given.identity_kind.to_owned(),
     }
 }

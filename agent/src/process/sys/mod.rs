@@ -1,6 +1,7 @@
 //! Thin wrappers round system calls that no library wraps, one file a topic.
 
 pub mod fds;
+pub mod features;
 pub mod fork;
 pub mod image;
 pub mod peer;
