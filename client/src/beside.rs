@@ -17,7 +17,8 @@ pub(crate) fn become_agent(arguments: impl IntoIterator<Item = OsString>) -> Res
     Err(Failure::new(format!("cannot run {}: {error}", agent.display())))
 }
 
-fn find() -> Result<PathBuf, Failure> {
+/// Where it is.
+pub(crate) fn find() -> Result<PathBuf, Failure> {
     let own = std::fs::read_link("/proc/self/exe").ok();
     let beside = own.as_deref().and_then(|own| own.parent()).map(PathBuf::from);
     let places: Vec<PathBuf> = beside.into_iter().chain(PLACES.map(PathBuf::from)).collect();

@@ -4,6 +4,8 @@
 mod alarm;
 mod beside;
 mod commands;
+mod complete;
+mod doctor;
 mod failure;
 mod files;
 mod keep;

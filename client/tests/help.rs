@@ -39,6 +39,8 @@ const COMMANDS: &[&[&str]] = &[
     &["lock"],
     &["unlock"],
     &["reload"],
+    &["doctor"],
+    &["completions"],
 ];
 
 #[test]

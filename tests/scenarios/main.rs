@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod audit;
+mod completions;
 mod delivery;
+mod doctor;
 mod files;
 mod lease_end;
 mod leases;

@@ -3,6 +3,8 @@
 mod allow;
 mod audit;
 mod env;
+mod completions;
+mod doctor;
 mod exec;
 mod explain;
 mod get;
@@ -23,7 +25,9 @@ mod unlock;
 mod whoami;
 
 use crate::failure::Failure;
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use crate::output::{self, When};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// A subcommand. Its arguments are defined only when it is the one that runs:
@@ -66,9 +70,11 @@ const ENTRIES: &[Entry] = entries! {
     "audit" audit "Read and verify the log (jsi-agent audit)";
     "revoke" revoke "End leases of others";
     "status" status "Show how the agent is";
+    "doctor" doctor "Look for what is wrong or weak, and say what mends it";
     "lock" lock "Stop issue, renewal and reads; leases still end";
     "unlock" unlock "Undo lock, or open the store by its passphrase";
     "reload" reload "Read configuration and policy again, both or neither";
+    "completions" completions "Print the completion script of a shell";
 };
 
 const EXIT_CODES: &str = "\
@@ -113,12 +119,21 @@ fn hidden() -> Option<ExitCode> {
     let mut words = std::env::args_os().skip(1);
     match words.next() {
         Some(word) if word == crate::files::REAPER => Some(crate::files::reap::main(words)),
+        // The scripts of shells: `jsi complete -- WORDS`.
+        Some(word) if word == "complete" => {
+            let words: Vec<OsString> = words.skip(1).collect();
+            crate::complete::main(&words);
+            Some(ExitCode::SUCCESS)
+        }
         _ => None,
     }
 }
 
 fn run() -> Result<(), Failure> {
     let mut matches = whole().try_get_matches()?;
+    if let Some(when) = matches.get_one::<When>("color") {
+        output::set_colour(*when);
+    }
     let Some((name, mut matches)) = matches.remove_subcommand() else {
         return Ok(()); // clap has asked for one
     };
@@ -128,12 +143,29 @@ fn run() -> Result<(), Failure> {
     }
 }
 
+/// How the words of a subcommand are read; those of `jsi` itself by the empty name.
+pub(crate) fn definition(name: &str) -> Option<Command> {
+    if name.is_empty() {
+        return Some(whole());
+    }
+    let entry = ENTRIES.iter().find(|entry| entry.name == name)?;
+    Some((entry.define)(Command::new(entry.name)))
+}
+
 fn whole() -> Command {
     let jsi = Command::new("jsi")
         .about("Short-lived credentials for the program that asks, by the jsi agent")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .arg(
+            Arg::new("color")
+                .long("color")
+                .value_name("auto|always|never")
+                .help("Colours [default: on a terminal; NO_COLOR, CLICOLOR_FORCE and TERM=dumb count]")
+                .value_parser(value_parser!(When))
+                .hide_possible_values(true),
+        )
         .after_help(EXIT_CODES);
     ENTRIES.iter().fold(jsi, |jsi, entry| {
         jsi.subcommand(Command::new(entry.name).about(entry.about).defer(entry.define))
