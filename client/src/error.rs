@@ -108,6 +108,12 @@ impl Error {
 }
 
 impl Refusal {
+    /// The agent has no such call: it is of an older version.
+    #[must_use]
+    pub fn is_unknown_call(&self) -> bool {
+        self.code == Code::Unimplemented && self.reason.is_none()
+    }
+
     /// What the asker can do about it. The reason decides; the gRPC code only
     /// where this client does not know the reason.
     #[must_use]

@@ -113,6 +113,7 @@ impl From<Error> for Failure {
             Error::Broken(_) => failure
                 .advise("the agent may have been stopped, or may have refused this program")
                 .advise("see: jsi status"),
+            Error::Refused(refusal) if refusal.is_unknown_call() => older(),
             Error::Refused(refusal) => refused(failure, refusal),
             Error::Untrusted(_) => {
                 failure.advise("a trusted owner is named by root: owner = \"jsi\" in that file")
@@ -120,6 +121,33 @@ impl From<Error> for Failure {
             Error::Protocol(_) => failure.advise("jsi and jsi-agent may be of different versions"),
         }
     }
+}
+
+/// The agent does not know the call: it was built before there was one.
+fn older() -> Failure {
+    let version = match agent_version() {
+        Some(version) => format!(" ({version})"),
+        None => String::new(),
+    };
+    let own = env!("CARGO_PKG_VERSION");
+    Failure::new(format!(
+        "the agent is older{version} than this jsi ({own}): it does not know this call"
+    ))
+    .advise("restart the agent, so that it runs what is installed")
+    .advise("how they stand: jsi doctor")
+}
+
+/// What the agent says of itself, on a thread of its own: this one may be inside
+/// a runtime.
+fn agent_version() -> Option<String> {
+    let ask = || {
+        let patience = std::time::Duration::from_secs(2);
+        crate::session::block_within(patience, async {
+            crate::session::agent().await?.who_am_i().await
+        })
+    };
+    let answer = std::thread::spawn(ask).join().ok()?.ok()??.ok()?;
+    Some(answer.1)
 }
 
 fn unreachable(failure: Failure, at: &jsi_client::Socket, source: &std::io::Error) -> Failure {

@@ -9,6 +9,7 @@ mod doctor;
 mod failure;
 mod files;
 mod keep;
+mod live;
 mod obtain;
 mod output;
 mod place;

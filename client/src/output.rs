@@ -4,7 +4,7 @@ mod layout;
 mod screen;
 
 pub(crate) use layout::{hanging, pairs, table};
-pub(crate) use screen::{When, paint, set_colour};
+pub(crate) use screen::{Screen, When, fit, paint, set_colour, width};
 
 use crate::failure::Failure;
 use clap::ValueEnum;
@@ -75,6 +75,22 @@ fn escaped(json: &str) -> String {
         }
     }
     text
+}
+
+/// One JSON value on a line of its own, for streams of them.
+pub(crate) fn json_line(value: &Value) -> String {
+    escaped(&format!("{value}")) + "\n"
+}
+
+/// Nobody can read what is written there any more: the other end of the pipe is
+/// closed, the terminal has gone.
+pub(crate) fn stdout_is_gone() -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let out = io::stdout();
+    let mut asked = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    let lost = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
+    poll(&mut asked, PollTimeout::ZERO).is_ok()
+        && asked[0].revents().is_some_and(|found| found.intersects(lost))
 }
 
 /// Writes to standard output past std's buffer, which would keep a copy.

@@ -18,18 +18,23 @@ where
     Ok(runtime.block_on(future)?)
 }
 
-/// The same for what may not wait for ever, with timers; `None`: it did not end
-/// within that time.
-pub(crate) fn block_within<T>(
-    patience: std::time::Duration,
-    future: impl Future<Output = T>,
-) -> Result<Option<T>, Failure> {
+/// The same for what needs timers.
+pub(crate) fn block_with_timers<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
-    Ok(runtime.block_on(async { tokio::time::timeout(patience, future).await.ok() }))
+    Ok(runtime.block_on(future))
+}
+
+/// The same for what may not wait for ever; `None`: it did not end within that
+/// time.
+pub(crate) fn block_within<T>(
+    patience: std::time::Duration,
+    future: impl Future<Output = T>,
+) -> Result<Option<T>, Failure> {
+    block_with_timers(async { tokio::time::timeout(patience, future).await.ok() })
 }
 
 /// A connection to the agent.

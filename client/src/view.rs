@@ -3,7 +3,7 @@
 use jsi_client::show_duration;
 use jsi_client::v1::{
     Attestation, CredentialClass, Delivery, EndReason, Lease, LeaseState, Process, Revocation,
-    SecretInfo,
+    SecretInfo, lease_event,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -63,6 +63,17 @@ pub(crate) fn remaining(lease: &Lease) -> String {
     }
 }
 
+/// Who holds it: program, pid and uid.
+pub(crate) fn holder(lease: &Lease) -> String {
+    let exe = if lease.holder_exe.is_empty() { "?" } else { &lease.holder_exe };
+    format!("{exe} (pid {}, uid {})", lease.holder_pid, lease.holder_uid)
+}
+
+/// What happened to a lease: `granted`, `ended`, …
+pub(crate) fn event_kind(kind: i32) -> String {
+    word!(lease_event::Kind, "KIND_", kind)
+}
+
 /// A point in time, RFC 3339 in UTC; empty: none.
 pub(crate) fn at(timestamp: Option<&prost_types::Timestamp>) -> String {
     timestamp
@@ -115,19 +126,13 @@ pub(crate) fn lease_table(leases: &[Lease]) -> String {
         .iter()
         .map(|lease| {
             let ended = end_reason(lease);
-            let holder = format!(
-                "{} (pid {}, uid {})",
-                if lease.holder_exe.is_empty() { "?" } else { &lease.holder_exe },
-                lease.holder_pid,
-                lease.holder_uid
-            );
             vec![
                 lease.id.clone(),
                 if ended.is_empty() { state(lease) } else { format!("{} ({ended})", state(lease)) },
                 remaining(lease),
                 honest_class(lease),
                 lease.binding.clone(),
-                holder,
+                holder(lease),
                 delivery(lease),
             ]
         })

@@ -25,6 +25,7 @@ const COMMANDS: &[&[&str]] = &[
     &["renew"],
     &["release"],
     &["leases"],
+    &["watch"],
     &["whoami"],
     &["allow"],
     &["policy"],

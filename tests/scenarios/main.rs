@@ -11,6 +11,7 @@ mod lease_end;
 mod leases;
 mod limits;
 mod locking;
+mod manners;
 mod no_trace;
 mod peers;
 mod postgres;

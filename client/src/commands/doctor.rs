@@ -2,7 +2,7 @@
 
 use crate::doctor::{self, Finding, Severity};
 use crate::failure::Failure;
-use crate::output::{self, Format, OutputFlag};
+use crate::output::{self, Format, OutputFlag, Screen};
 use serde_json::{Value, json};
 use std::io::stdout;
 
@@ -34,6 +34,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     if worst == Some(Severity::Fail) { Err(Failure::Quiet(1)) } else { Ok(()) }
 }
 
+/// On terminals of fewer columns the severity has a line of its own.
+const NARROW: usize = 50;
+
 const SEVERITIES: [Severity; 4] = [Severity::Ok, Severity::Note, Severity::Warn, Severity::Fail];
 
 fn number(all: &[Finding], severity: Severity) -> usize {
@@ -58,6 +61,7 @@ fn as_json(all: &[Finding], shown: &[&Finding]) -> Value {
 /// A heading for each topic; a finding's severity, name and text on its first
 /// line, and the remedy below.
 fn as_text(all: &[Finding], shown: &[&Finding]) -> String {
+    let narrow = Screen::now().columns.is_some_and(|columns| columns < NARROW);
     let mut text = String::new();
     let mut topic = "";
     for finding in shown {
@@ -75,14 +79,23 @@ fn as_text(all: &[Finding], shown: &[&Finding]) -> String {
         };
         let said = format!("{}: {}", finding.name, finding.text);
         let head = format!("  {}  ", output::paint(&stdout(), colour, &word));
-        text.push_str(&output::hanging(&head, 8, &said));
-        if let Some(remedy) = &finding.remedy {
-            text.push_str(&output::hanging("        -> ", 11, remedy));
+        if narrow {
+            text.push_str(&head);
+            text.push('\n');
+            text.push_str(&output::hanging("  ", 2, &said));
+            text.push_str(&remedy(finding, "  -> "));
+        } else {
+            text.push_str(&output::hanging(&head, 8, &said));
+            text.push_str(&remedy(finding, "        -> "));
         }
     }
     let counts: Vec<String> =
         SEVERITIES.iter().map(|&s| format!("{} {}", number(all, s), s.word())).collect();
     let gap = if shown.is_empty() { "" } else { "\n" };
-    text.push_str(&format!("{gap}{}\n", counts.join(", ")));
-    text
+    text + gap + &output::hanging("", 0, &counts.join(", "))
+}
+
+fn remedy(finding: &Finding, head: &str) -> String {
+    let remedy = finding.remedy.as_ref();
+    remedy.map(|remedy| output::hanging(head, head.len(), remedy)).unwrap_or_default()
 }

@@ -22,6 +22,7 @@ mod revoke;
 mod secret;
 mod status;
 mod unlock;
+mod watch;
 mod whoami;
 
 use crate::failure::Failure;
@@ -62,6 +63,7 @@ const ENTRIES: &[Entry] = entries! {
     "renew" renew "Lengthen a lease";
     "release" release "Give leases up";
     "leases" leases "List leases and what is left of them";
+    "watch" watch "Print each change of a lease as it happens";
     "whoami" whoami "Show who the agent thinks is asking";
     "allow" allow "Write a policy that permits a program a credential";
     "policy" policy "Check policies (jsi-agent check)";

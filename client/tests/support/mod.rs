@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(crate) policy_dir: String,
     pub(crate) fields: Vec<(String, Vec<u8>, bool)>,
     pub(crate) listed: Vec<String>,
+    /// It is of a later version, and says what this one has no word for.
+    pub(crate) newer: bool,
 }
 
 /// A running fake; stops when dropped.
@@ -91,7 +93,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-async fn serve<S>(listener: tokio::net::UnixListener, service: S)
+pub(crate) async fn serve<S>(listener: tokio::net::UnixListener, service: S)
 where
     S: tonic::codegen::Service<
             tonic::codegen::http::Request<tonic::body::Body>,
@@ -106,8 +108,8 @@ where
     let _ = tonic::transport::Server::builder().serve_with_incoming(service, incoming).await;
 }
 
-#[derive(Clone)]
-struct Service(Arc<Mutex<State>>);
+#[derive(Clone, Default)]
+pub(crate) struct Service(Arc<Mutex<State>>);
 
 fn refusal(code: Code, reason: Reason, message: &str) -> Status {
     let mut details = ErrorDetails::new();
@@ -127,6 +129,18 @@ fn lease(credential: &str, id: &str) -> Lease {
         holder_exe: "/bin/sh".to_owned(),
         holder_pid: 1,
         ..Default::default()
+    }
+}
+
+/// A lease with values that no version of today knows.
+fn of_tomorrow() -> Lease {
+    Lease {
+        state: 99,
+        credential_class: 99,
+        revocation: 99,
+        end_reason: 99,
+        delivery: 99,
+        ..lease("db/orders", "db/orders/a")
     }
 }
 
@@ -199,6 +213,12 @@ impl Agent for Service {
                 return Err(refusal(Code::NotFound, Reason::UnknownCredential, "there is none"));
             }
             "no/locked" => return Err(refusal(Code::FailedPrecondition, Reason::Locked, "locked")),
+            "no/newer" => {
+                let mut details = ErrorDetails::new();
+                details.set_error_info("OF_TOMORROW", jsi_proto::DOMAIN, HashMap::new());
+                let message = "for a reason of tomorrow";
+                return Err(Status::with_error_details(Code::PermissionDenied, message, details));
+            }
             "no/limit" => {
                 return Err(refusal(Code::ResourceExhausted, Reason::LimitReached, "too many"));
             }
@@ -259,13 +279,21 @@ impl Agent for Service {
     }
 
     async fn list_leases(&self, _: Request<ListLeasesRequest>) -> Answer<ListLeasesResponse> {
-        let leases = vec![lease("db/orders", "db/orders/a")];
+        let mut leases = vec![lease("db/orders", "db/orders/a")];
+        if self.0.lock().unwrap().newer {
+            leases = vec![of_tomorrow()];
+        }
         Ok(Response::new(ListLeasesResponse { leases }))
     }
 
     async fn watch_leases(&self, _: Request<WatchLeasesRequest>) -> Answer<Stream<LeaseEvent>> {
-        let event = LeaseEvent { kind: lease_event::Kind::Synced.into(), lease: None };
-        Ok(Response::new(tokio_stream::iter(vec![Ok(event)])))
+        let mut events = Vec::new();
+        if self.0.lock().unwrap().newer {
+            events.push(Ok(LeaseEvent { kind: 99, lease: None }));
+            events.push(Ok(LeaseEvent { kind: 99, lease: Some(of_tomorrow()) }));
+        }
+        events.push(Ok(LeaseEvent { kind: lease_event::Kind::Synced.into(), lease: None }));
+        Ok(Response::new(tokio_stream::iter(events)))
     }
 }
 

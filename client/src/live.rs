@@ -1,0 +1,110 @@
+//! Leases as they change: followed across restarts of the agent, and shown as
+//! lines or as a board that is drawn anew.
+
+pub(crate) mod board;
+pub(crate) mod draw;
+pub(crate) mod follow;
+pub(crate) mod lines;
+pub(crate) mod signals;
+pub(crate) mod tty;
+
+use crate::failure::Failure;
+use crate::output::Screen;
+use crate::session;
+use board::Board;
+use draw::draw;
+use follow::{Follow, News};
+use nix::time::{ClockId, clock_gettime};
+use signals::{Signal, Signals};
+use std::pin::pin;
+use std::time::Duration;
+use tty::{Key, Tty};
+
+/// How often what is left is shown anew.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Time that counts suspension too, as leases do. Only differences matter.
+pub(crate) fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Shows the board until somebody ends it. Standard output is a terminal.
+pub(crate) fn board(prefix: &str, all: bool) -> Result<(), Failure> {
+    let signals = Signals::take()?;
+    let ended = session::block_with_timers(async {
+        let signals = signals.listen()?;
+        // Before the terminal is touched: that there is no agent is said plainly.
+        let mut follow = Follow::start(prefix, all).await?;
+        let mut tty = Tty::enter()?;
+        let mut board = Board::new(prefix, all);
+        let result = show(&mut follow, &mut board, &mut tty, &signals).await;
+        tty.leave();
+        result
+    })?;
+    match ended {
+        Ok(End::Key) => Ok(()),
+        Ok(End::Signal(number)) => Err(Failure::Quiet(128u8.saturating_add(number))),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Why a board ended.
+enum End {
+    /// `q`.
+    Key,
+    /// A signal, by its number.
+    Signal(u8),
+}
+
+async fn show(
+    follow: &mut Follow,
+    board: &mut Board,
+    tty: &mut Tty,
+    signals: &signals::Listening,
+) -> Result<End, Failure> {
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        // Kept across ticks: an attempt to reconnect is not begun anew by them.
+        let mut next = pin!(follow.next());
+        let news = loop {
+            tokio::select! {
+                news = &mut next => break news,
+                _ = tick.tick() => board.forget(now()),
+                key = tty.key() => match key? {
+                    Key::Quit => return Ok(End::Key),
+                    Key::Other => {}
+                },
+                signal = signals.next() => match signal? {
+                    Signal::Ended(number) => return Ok(End::Signal(number)),
+                    Signal::Stop => tty.stop()?,
+                    Signal::Resized => {}
+                },
+            }
+            tty.draw(&draw(board, Screen::now(), now()))?;
+        };
+        board.hear(news?, now());
+        tty.draw(&draw(board, Screen::now(), now()))?;
+    }
+}
+
+/// Follows and prints a line for each change.
+pub(crate) fn print_lines(prefix: &str, all: bool, form: lines::Form) -> Result<(), Failure> {
+    let ended = session::block_with_timers(async {
+        let mut follow = Follow::start(prefix, all).await?;
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            let mut next = pin!(follow.next());
+            let news: News = loop {
+                tokio::select! {
+                    news = &mut next => break news?,
+                    // Nobody may be reading any more, and no event may come.
+                    _ = tick.tick() => if crate::output::stdout_is_gone() {
+                        return Err(Failure::Quiet(1));
+                    },
+                }
+            };
+            lines::print(&news, form)?;
+        }
+    })?;
+    ended
+}
