@@ -5,17 +5,17 @@ pub(crate) mod board;
 pub(crate) mod draw;
 pub(crate) mod follow;
 pub(crate) mod lines;
-pub(crate) mod signals;
 pub(crate) mod tty;
 
 use crate::failure::Failure;
 use crate::output::Screen;
 use crate::session;
+use crate::signals::{Signals, die_of};
 use board::Board;
 use draw::draw;
 use follow::{Follow, News};
+use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
-use signals::{Signal, Signals};
 use std::pin::pin;
 use std::time::Duration;
 use tty::{Key, Tty};
@@ -28,11 +28,21 @@ pub(crate) fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
+/// What ends the board, stops it, or gives it another size.
+const SIGNALS: [Signal; 7] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGTSTP,
+    Signal::SIGWINCH,
+    Signal::SIGCONT,
+];
+
 /// Shows the board until somebody ends it. Standard output is a terminal.
 pub(crate) fn board(prefix: &str, all: bool) -> Result<(), Failure> {
-    let signals = Signals::take()?;
     let ended = session::block_with_timers(async {
-        let signals = signals.listen()?;
+        let signals = Signals::take(&SIGNALS).map_err(|error| no_signals(&error))?;
         // Before the terminal is touched: that there is no agent is said plainly.
         let mut follow = Follow::start(prefix, all).await?;
         let mut tty = Tty::enter()?;
@@ -43,24 +53,28 @@ pub(crate) fn board(prefix: &str, all: bool) -> Result<(), Failure> {
     })?;
     match ended {
         Ok(End::Key) => Ok(()),
-        Ok(End::Signal(number)) => Err(Failure::Quiet(128u8.saturating_add(number))),
+        Ok(End::Signal(signal)) => Err(Failure::Quiet(die_of(signal))),
         Err(failure) => Err(failure),
     }
+}
+
+fn no_signals(error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot take signals: {error}"))
 }
 
 /// Why a board ended.
 enum End {
     /// `q`.
     Key,
-    /// A signal, by its number.
-    Signal(u8),
+    /// A signal that ends programs.
+    Signal(Signal),
 }
 
 async fn show(
     follow: &mut Follow,
     board: &mut Board,
     tty: &mut Tty,
-    signals: &signals::Listening,
+    signals: &Signals,
 ) -> Result<End, Failure> {
     let mut tick = tokio::time::interval(TICK);
     loop {
@@ -74,10 +88,11 @@ async fn show(
                     Key::Quit => return Ok(End::Key),
                     Key::Other => {}
                 },
-                signal = signals.next() => match signal? {
-                    Signal::Ended(number) => return Ok(End::Signal(number)),
-                    Signal::Stop => tty.stop()?,
-                    Signal::Resized => {}
+                came = signals.next() => match came.map_err(|error| no_signals(&error))?.signal {
+                    Signal::SIGTSTP => tty.stop()?,
+                    // Another size, or the terminal is ours again.
+                    Signal::SIGWINCH | Signal::SIGCONT => {}
+                    signal => return Ok(End::Signal(signal)),
                 },
             }
             tty.draw(&draw(board, Screen::now(), now()))?;

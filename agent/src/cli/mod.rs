@@ -5,6 +5,8 @@ mod check;
 mod facts;
 mod init;
 mod lifetime;
+#[cfg(test)]
+mod manual;
 mod places;
 mod record_line;
 mod serve;

@@ -30,7 +30,7 @@ leaves the leases to the agent that is started next.";
 /// The agent: attests who asks, decides by policy, leases short-lived credentials.
 #[derive(Parser)]
 #[command(name = "jsi-agent", version, disable_help_subcommand = true, after_help = HELP)]
-struct Options {
+pub(super) struct Options {
     /// Print lines for a Bourne shell
     #[arg(short = 's', conflicts_with = "c_shell")]
     bourne: bool,

@@ -12,6 +12,8 @@ mod init;
 mod jwt;
 mod leases;
 mod lock;
+#[cfg(test)]
+mod manual;
 mod policy;
 mod project;
 mod release;

@@ -10,6 +10,9 @@ use crate::output;
 use std::ffi::OsString;
 use walk::Place;
 
+#[cfg(test)]
+pub(crate) use walk::forwards;
+
 /// The scripts, as `jsi completions` prints them.
 pub(crate) const SCRIPTS: [(&str, &str); 3] = [
     ("bash", include_str!("../../../contrib/completions/jsi.bash")),

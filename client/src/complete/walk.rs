@@ -165,7 +165,7 @@ fn takes_value(command: &Command, word: &str) -> Option<Arg> {
 }
 
 /// Everything goes to another program, which knows its own words.
-fn forwards(command: &Command) -> bool {
+pub(crate) fn forwards(command: &Command) -> bool {
     command.get_positionals().any(|arg| {
         arg.is_trailing_var_arg_set() && arg.is_allow_hyphen_values_set() && !arg.is_last_set()
     })
