@@ -8,6 +8,7 @@ mod complete;
 mod doctor;
 mod failure;
 mod files;
+mod hidden;
 mod keep;
 mod live;
 mod obtain;

@@ -1,8 +1,7 @@
 //! Asking a person.
 
 use crate::failure::Failure;
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
-use std::fs::{File, OpenOptions};
+use crate::hidden::{self, Answer};
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use zeroize::Zeroizing;
 
@@ -27,40 +26,11 @@ pub(crate) fn ask(question: &str) -> Result<String, Failure> {
 
 /// Asks for something secret, without echo, on the controlling terminal.
 pub(crate) fn ask_secret(question: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let asked = Silence::begin().and_then(|_silence| {
-        // Silent until the answer is there.
-        rpassword::prompt_password(format!("{question}: "))
-    });
-    match asked {
-        Ok(value) => Ok(Zeroizing::new(value.into_bytes())),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Failure::Quiet(130)),
+    match hidden::ask(question) {
+        Ok(Answer::Line(line)) => Ok(line),
+        Ok(Answer::Ended(code)) => Err(Failure::Quiet(code)),
         Err(error) => Err(Failure::new(format!("cannot read from the terminal: {error}"))
             .advise("give the value on standard input instead")),
-    }
-}
-
-/// A terminal that shows nothing of what is typed. rpassword hides input only
-/// once its question is there, and what comes earlier would be shown;
-/// readpassphrase(3) takes the same order. Put back when dropped.
-struct Silence {
-    terminal: File,
-    before: Termios,
-}
-
-impl Silence {
-    fn begin() -> io::Result<Self> {
-        let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
-        let before = tcgetattr(&terminal)?;
-        let mut silent = before.clone();
-        silent.local_flags.remove(LocalFlags::ECHO | LocalFlags::ECHONL);
-        tcsetattr(&terminal, SetArg::TCSAFLUSH, &silent)?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl Drop for Silence {
-    fn drop(&mut self) {
-        let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before); // it may be gone
     }
 }
 
