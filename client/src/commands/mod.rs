@@ -2,9 +2,9 @@
 
 mod allow;
 mod audit;
-mod env;
 mod completions;
 mod doctor;
+mod env;
 mod exec;
 mod explain;
 mod get;
