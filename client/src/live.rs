@@ -104,7 +104,7 @@ async fn show(
 
 /// Follows and prints a line for each change.
 pub(crate) fn print_lines(prefix: &str, all: bool, form: lines::Form) -> Result<(), Failure> {
-    let ended = session::block_with_timers(async {
+    session::block_with_timers(async {
         let mut follow = Follow::start(prefix, all).await?;
         let mut tick = tokio::time::interval(TICK);
         loop {
@@ -120,6 +120,5 @@ pub(crate) fn print_lines(prefix: &str, all: bool, form: lines::Form) -> Result<
             };
             lines::print(&news, form)?;
         }
-    })?;
-    ended
+    })?
 }

@@ -156,7 +156,7 @@ fn bar(share: f64, columns: usize, unicode: bool) -> String {
         return "#".repeat(whole) + &"-".repeat(columns - whole);
     }
     let mut text = "█".repeat(whole);
-    if whole < columns && filled % steps > 0 {
+    if whole < columns && !filled.is_multiple_of(steps) {
         text.push(EIGHTHS[filled % steps]);
     }
     let rest = columns.saturating_sub(width(&text));
