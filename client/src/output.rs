@@ -3,7 +3,7 @@
 mod layout;
 mod screen;
 
-pub(crate) use layout::{hanging, pairs, table};
+pub(crate) use layout::{hanging, indented_pairs, pairs, table};
 pub(crate) use screen::{Screen, When, fit, paint, set_colour, width};
 
 use crate::failure::Failure;

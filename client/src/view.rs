@@ -216,9 +216,7 @@ pub(crate) fn attestation_text(found: &Attestation) -> String {
         let Some(process) = process else { continue };
         text.push_str(&crate::output::paint(&std::io::stdout(), "1", title));
         text.push('\n');
-        for line in crate::output::pairs(&process_pairs(process)).lines() {
-            text.push_str(&format!("  {line}\n"));
-        }
+        text.push_str(&crate::output::indented_pairs(2, &process_pairs(process)));
     }
     let ancestry: Vec<_> = found.ancestry.iter().map(short).collect();
     let mut rest = vec![

@@ -5,6 +5,9 @@ use clap_mangen::Man;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// A page is as old as the version that it names; pages must have a date.
+const DATE: &str = "2026-11-26";
+
 /// One page, in the macros of man(7). `also` are pages to see also: `jsi(1)`.
 #[must_use]
 pub fn manual_page(name: &str, command: Command, also: &[String]) -> String {
@@ -20,8 +23,7 @@ pub fn manual_page(name: &str, command: Command, also: &[String]) -> String {
         .after_help("");
     let subcommands = command.has_subcommands();
     let source = concat!("jsi ", env!("CARGO_PKG_VERSION"));
-    // No date: a page is as old as its release.
-    let man = Man::new(command).title(name.to_uppercase()).source(source).manual("jsi");
+    let man = Man::new(command).title(name.to_uppercase()).source(source).manual("jsi").date(DATE);
     let mut page = Vec::new();
     let rendered = man
         .render_title(&mut page)
@@ -119,7 +121,7 @@ pub fn keep_manual(
 pub fn configuration_page(name: &str, about: &str, example: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let mut page = format!(
-        ".TH {} 5 \"\" \"jsi {version}\" \"jsi\"\n.SH NAME\n{} \\- {}\n.SH DESCRIPTION\n",
+        ".TH {} 5 \"{DATE}\" \"jsi {version}\" \"jsi\"\n.SH NAME\n{} \\- {}\n.SH DESCRIPTION\n",
         name.to_uppercase(),
         escaped(name),
         escaped(about)
@@ -170,7 +172,6 @@ fn clean(page: &str) -> String {
             continue;
         }
         let line = line.trim_end().replace("\\*(Aq", "'");
-        let line = if line.starts_with(".TH ") { line.replace(" 1  ", " 1 \"\" ") } else { line };
         if line.is_empty() {
             continue;
         }

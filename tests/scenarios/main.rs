@@ -12,6 +12,7 @@ mod leases;
 mod limits;
 mod locking;
 mod manners;
+mod manual;
 mod no_trace;
 mod peers;
 mod postgres;

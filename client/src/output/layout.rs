@@ -103,6 +103,14 @@ pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
     pairs_on(Screen::now(), pairs)
 }
 
+/// The same, set in by some columns.
+pub(crate) fn indented_pairs(indent: usize, pairs: &[(&str, String)]) -> String {
+    let screen = Screen::now();
+    let columns = screen.columns.map(|columns| columns.saturating_sub(indent).max(1));
+    let text = pairs_on(Screen { columns, ..screen }, pairs);
+    text.lines().map(|line| format!("{:indent$}{line}\n", "")).collect()
+}
+
 fn pairs_on(screen: Screen, pairs: &[(&str, String)]) -> String {
     let names = pairs.iter().map(|(name, _)| width(name)).max().unwrap_or_default();
     let values = pairs.iter().filter(|(_, value)| !value.is_empty());
