@@ -134,10 +134,14 @@ fn a_watched_board_follows_size_time_and_events_and_leaves_the_screen_as_it_was(
     assert!(!after.contains('█'), "{after}");
     terminal.say("stty -a | cmp - before && echo SAME-SETTINGS");
     terminal.shows("\nSAME-SETTINGS");
-    terminal.say("jsi leases --watch --all; echo ENDED-$?");
+    // It ends of the signal, so that the shell takes up nothing behind it.
+    terminal.say("jsi leases --watch --all; echo GOES-ON");
     terminal.shows("█");
     terminal.keys("C-c");
-    terminal.shows("ENDED-130");
+    terminal.shows("SAME-SETTINGS\nready> jsi leases");
+    terminal.say("echo INTERRUPTED-$?");
+    let interrupted = terminal.shows("INTERRUPTED-130");
+    assert!(!interrupted.contains("\nGOES-ON"), "{interrupted}");
     terminal.say("stty -a | cmp - before && echo SAME-AGAIN");
     terminal.shows("\nSAME-AGAIN");
 }
