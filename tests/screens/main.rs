@@ -68,8 +68,7 @@ fn leases_are_watched_as_bars_on_terminals_of_all_sizes() {
     for (columns, lines) in [(200, 24), (80, 24), (40, 12), (20, 12)] {
         let watch = "jsi leases --watch --all";
         let Some(terminal) = open(&host, (columns, lines), watch) else { return };
-        let screen = terminal.shows("█");
-        terminal.shows("4 everybody's leases".get(..usize::from(columns).min(14)).unwrap());
+        let screen = terminal.shows("4 everybody's");
         print(&format!("{watch}, {columns}x{lines}"), columns, &screen);
         clean(&screen, columns);
         let bars = screen.lines().filter(|line| line.contains('█') || line.contains('░')).count();
@@ -92,7 +91,7 @@ fn a_watched_board_follows_size_time_and_events_and_leaves_the_screen_as_it_was(
     terminal.say("stty -a >before; echo THERE-BEFORE");
     terminal.shows("\nTHERE-BEFORE");
     terminal.say("jsi leases --watch --all; echo ENDED-$?");
-    let first = terminal.shows("█");
+    let first = terminal.shows("4 everybody's");
     assert!(!first.contains("THERE-BEFORE"), "the board has a screen of its own:\n{first}");
 
     // Time goes on by itself.
@@ -170,7 +169,7 @@ fn a_terminal_that_cannot_do_it_gets_ascii_or_lines() {
     let (host, holders) = host_with_leases();
     let ascii = "LC_ALL=C jsi leases --watch --all";
     let Some(terminal) = open(&host, (60, 10), ascii) else { return };
-    let screen = terminal.shows("##");
+    let screen = terminal.shows("4 everybody's");
     print(ascii, 60, &screen);
     assert!(screen.is_ascii(), "{screen}");
     let lines = ["TERM=dumb jsi leases --watch --all", "jsi leases --watch --all --plain"];
