@@ -9,6 +9,7 @@ mod failures;
 mod granting;
 mod issuers;
 mod leases;
+mod locking;
 mod operate;
 mod records;
 mod refusals;
@@ -60,6 +61,7 @@ struct Pipeline {
     decisions: Decisions,
     denials: Arc<Denials>,
     about: status::About,
+    locking: locking::Locking,
 }
 
 /// What a request asks policy, beyond who asks.
@@ -160,6 +162,7 @@ impl Pipeline {
         {
             return Err(self.withhold(&lease.id, &request, &attestation, &ask, failure));
         }
+        self.locking.used(self.clock.now().boot);
         Ok(Delivered { lease, secret, request, reused })
     }
 

@@ -197,12 +197,18 @@ impl Admin {
         Ok(self.client.explain(request).await?.into_inner())
     }
 
-    /// Stops issue, renewal and reads; leases still end.
+    /// Stops issue, renewal and reads; leases still end. With a passphrase only
+    /// that one unlocks again. Takes the connection, whose buffers then have
+    /// held it.
     ///
     /// # Errors
     /// As the agent answers.
-    pub async fn lock(&mut self) -> Result<(), Error> {
-        self.client.lock(LockRequest {}).await?;
+    pub async fn lock(mut self, passphrase: Option<Zeroizing<Vec<u8>>>) -> Result<(), Error> {
+        let request = passphrase.map_or_else(LockRequest::default, |passphrase| LockRequest {
+            padding: jsi_proto::padding(),
+            passphrase: passphrase.to_vec(),
+        });
+        self.client.lock(request).await?;
         Ok(())
     }
 

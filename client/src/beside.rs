@@ -3,9 +3,14 @@
 
 use crate::failure::Failure;
 use std::ffi::OsString;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use zeroize::Zeroizing;
+
+/// More than any passphrase.
+const MAX_SAID: u64 = 64 * 1024;
 
 const PLACES: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec/jsi"];
 
@@ -15,6 +20,26 @@ pub(crate) fn become_agent(arguments: impl IntoIterator<Item = OsString>) -> Res
     crate::session::drop_group();
     let error = Command::new(&agent).arg0("jsi-agent").args(arguments).exec();
     Err(Failure::new(format!("cannot run {}: {error}", agent.display())))
+}
+
+/// Runs `jsi-agent` and gives its exit code and what it printed, which may be
+/// secret: no copy is left behind.
+pub(crate) fn ask_agent(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(i32, Zeroizing<Vec<u8>>), Failure> {
+    let agent = find()?;
+    crate::session::drop_group();
+    let failed =
+        |error: io::Error| Failure::new(format!("cannot run {}: {error}", agent.display()));
+    let mut command = Command::new(&agent);
+    command.arg0("jsi-agent").args(arguments).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let mut said = Zeroizing::new(Vec::with_capacity(MAX_SAID as usize + 1));
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(MAX_SAID).read_to_end(&mut said).map_err(failed)?;
+    }
+    let status = child.wait().map_err(failed)?;
+    Ok((status.code().unwrap_or(1), said))
 }
 
 /// Where it is.

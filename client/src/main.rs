@@ -13,6 +13,7 @@ mod keep;
 mod live;
 mod obtain;
 mod output;
+mod passphrase;
 mod place;
 mod plan;
 mod policy_text;

@@ -11,11 +11,22 @@ pub(crate) fn block_on<T, E>(future: impl Future<Output = Result<T, E>>) -> Resu
 where
     Failure: From<E>,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
-    Ok(runtime.block_on(future)?)
+    Ok(runtime().map_err(cannot_start)?.block_on(future)?)
+}
+
+/// The same, for who looks at the client's error itself.
+pub(crate) fn block_on_client<T>(
+    future: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    runtime().map_err(|error| Error::Broken(format!("cannot start: {error}")))?.block_on(future)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_io().build()
+}
+
+fn cannot_start(error: std::io::Error) -> Failure {
+    Failure::new(format!("cannot start: {error}"))
 }
 
 /// The same for what needs timers.

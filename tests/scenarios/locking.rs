@@ -78,7 +78,8 @@ fn a_passphrase_is_set_on_a_terminal_and_the_agent_starts_locked() {
     me.shell("jsi get db/orders >/dev/null").run().coded(4).says("db/orders");
 
     // A wrong passphrase opens nothing.
-    let (code, screen) = me.types("jsi unlock", &[("Passphrase", "a wrong one")]);
+    let wrong = ("Passphrase", "a wrong one");
+    let (code, screen) = me.types("jsi unlock", &[wrong, wrong, wrong]);
     assert_eq!(code, 3, "{screen}");
     let (code, screen) = me.types("jsi unlock", &[("Passphrase", &passphrase)]);
     assert_eq!(code, 0, "{screen}");

@@ -2,12 +2,11 @@
 //! Never overwrites anything; run again, it makes what is missing.
 
 use super::places::Places;
-use super::template;
-use crate::config::{self, ConfigError, Environment, Mode};
+use super::{silent, template};
+use crate::config::{self, ConfigError, Environment, IdentityKind, Mode};
 use crate::memory::SecretBuf;
-use crate::store::{DEFAULT_WORK_FACTOR, NewIdentity, StoreError};
+use crate::store::{DEFAULT_WORK_FACTOR, NewIdentity, StoreError, systemd};
 use clap::Parser;
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal, Write};
@@ -22,8 +21,11 @@ use std::process::ExitCode;
     after_help = "\
 What is there already is kept. On a terminal it asks for a passphrase; otherwise,
 or with --no-passphrase, it makes a key file of mode 0600 and says what that means.
+An identity of age-keygen or of an age plugin is named with --identity.
   jsi-agent init                # for yourself, in ~/.config/jsi
-  sudo jsi-agent init --host    # in /etc/jsi and /var/lib/jsi"
+  jsi-agent init --ssh-key ~/.ssh/id_ed25519
+  sudo jsi-agent init --host    # in /etc/jsi and /var/lib/jsi
+  sudo jsi-agent init --host --systemd-creds"
 )]
 pub(super) struct InitArgs {
     /// Keep everything below this directory, not in the usual places.
@@ -38,6 +40,14 @@ pub(super) struct InitArgs {
     /// Make a key file that opens by itself, even on a terminal.
     #[arg(long)]
     no_passphrase: bool,
+    /// Use this SSH key, ed25519 or RSA: where it is, or, for a host agent, a
+    /// copy of it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["identity", "no_passphrase"])]
+    ssh_key: Option<PathBuf>,
+    /// Have systemd encrypt the key: by host, tpm2 or host+tpm2 (systemd-creds(1)).
+    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true,
+          default_missing_value = "host", conflicts_with_all = ["ssh_key", "no_passphrase"])]
+    systemd_creds: Option<String>,
 }
 
 /// Why `init` failed. Exit code 1, all of them.
@@ -59,6 +69,17 @@ pub(super) enum InitError {
     /// The identity could not be written.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// systemd did not encrypt it.
+    #[error("{0}")]
+    Systemd(String),
+    /// The SSH key is none.
+    #[error("{path} cannot be the identity: {why}", path = path.display())]
+    SshKey {
+        /// The file.
+        path: PathBuf,
+        /// What it is, or is not.
+        why: String,
+    },
     /// Something else could not be.
     #[error("{path}: {error}", path = path.display())]
     Io {
@@ -106,6 +127,26 @@ struct Plan {
     spelled_out: bool,
     /// Uid and gid of the agent, where that is not the caller's.
     agent: Option<(u32, u32)>,
+    /// What the identity is to be, where it is not a key of our own.
+    identity: Adopt,
+}
+
+/// An identity that somebody else makes.
+enum Adopt {
+    Nothing,
+    /// These bytes: a copy.
+    Copy(SecretBuf),
+    /// Encrypted by systemd, with that kind of key.
+    Systemd(String),
+}
+
+/// What came of the identity.
+#[derive(PartialEq, Eq)]
+enum Made {
+    Kept,
+    /// It opens by itself, for whoever reads it.
+    KeyFile,
+    Other,
 }
 
 impl Plan {
@@ -114,12 +155,19 @@ impl Plan {
             Some(dir) => (Places::below(&absolute(dir)?), None),
             None => Self::usual(if args.host { Mode::Host } else { Mode::User })?,
         };
-        let spelled_out = args.config_dir.is_some() || args.identity.is_some();
-        let places = match &args.identity {
+        let in_place = args.ssh_key.as_ref().filter(|_| !args.host).or(args.identity.as_ref());
+        let spelled_out = args.config_dir.is_some() || in_place.is_some();
+        let places = match in_place {
             Some(identity) => places.with_identity(absolute(identity)?),
             None => places,
         };
-        Ok(Self { places, host: args.host, spelled_out, agent })
+        let key = args.ssh_key.as_ref().map(|path| ssh_key(path)).transpose()?;
+        let identity = match (key, &args.systemd_creds) {
+            (Some(key), _) if args.host => Adopt::Copy(key),
+            (_, Some(by)) => Adopt::Systemd(by.clone()),
+            _ => Adopt::Nothing,
+        };
+        Ok(Self { places, host: args.host, spelled_out, agent, identity })
     }
 
     /// What the agent would take by itself: a configuration that is there
@@ -157,7 +205,7 @@ impl Plan {
         let made = self.make_identity(passphrase, work_factor, &mut report)?;
         let text = template::config(&self.places, self.host, self.spelled_out);
         report.file(config, if self.host { 0o644 } else { 0o600 }, &text)?;
-        if made && passphrase.is_none() {
+        if made == Made::KeyFile {
             report.say(&template::key_file_warning(&self.places, self.host))?;
         }
         report.say(&template::next_steps(&self.places, self.host, self.spelled_out))
@@ -168,18 +216,37 @@ impl Plan {
         passphrase: Option<&SecretBuf>,
         work_factor: u8,
         report: &mut Report<'_>,
-    ) -> Result<bool, InitError> {
+    ) -> Result<Made, InitError> {
         let path = &self.places.identity;
         if path.symlink_metadata().is_ok() {
-            report.line("kept", path, "identity")?;
-            return Ok(false);
+            let kind = std::fs::read(path).ok().map(zeroize::Zeroizing::new);
+            let kind = kind.and_then(|bytes| IdentityKind::of(&bytes).ok());
+            let what =
+                kind.map_or("identity".to_owned(), |kind| format!("identity, {}", kind.name()));
+            report.line("kept", path, &what)?;
+            return Ok(Made::Kept);
         }
         let identity = NewIdentity::generate();
+        match &self.identity {
+            Adopt::Nothing => {}
+            Adopt::Copy(key) => {
+                NewIdentity::adopt(key, path, self.agent)?;
+                report.line("made", path, "identity, a copy of the SSH key")?;
+                return Ok(Made::Other);
+            }
+            Adopt::Systemd(by) => {
+                let sealed = systemd::encrypt(&identity.text(), by).map_err(InitError::Systemd)?;
+                NewIdentity::adopt(&sealed, path, self.agent)?;
+                let public = identity.public();
+                report.line("made", path, &format!("identity, encrypted by systemd; {public}"))?;
+                return Ok(Made::Other);
+            }
+        }
         let sealed = passphrase.map(|passphrase| (passphrase, work_factor));
         identity.write(path, sealed, self.agent)?;
         let kind = if sealed.is_some() { "encrypted by your passphrase" } else { "a key file" };
         report.line("made", path, &format!("identity, {kind}; {}", identity.public()))?;
-        Ok(true)
+        Ok(if sealed.is_some() { Made::Other } else { Made::KeyFile })
     }
 }
 
@@ -239,17 +306,26 @@ fn make_dir(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<()>
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
+/// The SSH key's bytes, if it is one.
+fn ssh_key(path: &Path) -> Result<SecretBuf, InitError> {
+    let refuse = |why: String| InitError::SshKey { path: path.to_owned(), why };
+    let bytes = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    let bytes = SecretBuf::new(bytes);
+    match IdentityKind::of(bytes.expose()) {
+        Ok(IdentityKind::Ssh | IdentityKind::SshPassphrase) => Ok(bytes),
+        Ok(kind) => Err(refuse(format!("it is a {}", kind.name()))),
+        Err(why) => Err(refuse(why.to_owned())),
+    }
+}
+
 fn interactive(args: &InitArgs) -> bool {
-    !args.no_passphrase && io::stdin().is_terminal() && io::stderr().is_terminal()
+    !args.no_passphrase
+        && args.systemd_creds.is_none()
+        && io::stdin().is_terminal()
+        && io::stderr().is_terminal()
 }
 
 fn ask_passphrase() -> Result<SecretBuf, InitError> {
-    let _silence = Silence::begin().map_err(io_error(Path::new("/dev/tty")))?;
-    let ask = |prompt: &str| {
-        rpassword::prompt_password(prompt)
-            .map(|text| SecretBuf::new(text.into_bytes()))
-            .map_err(io_error(Path::new("/dev/tty")))
-    };
     let first = ask("Passphrase for the secret store: ")?;
     if first.is_empty() {
         return Err(InitError::Passphrase(
@@ -260,32 +336,16 @@ fn ask_passphrase() -> Result<SecretBuf, InitError> {
     if !first.same(again.expose()) {
         return Err(InitError::Passphrase("the two passphrases differ; nothing was made"));
     }
+    if std::str::from_utf8(first.expose()).is_err() {
+        return Err(InitError::Passphrase("the passphrase is not UTF-8, which age wants"));
+    }
     Ok(first)
 }
 
-/// A terminal that shows nothing of what is typed. rpassword hides input only
-/// once its question is there, and what comes earlier would be shown;
-/// readpassphrase(3) takes the same order. Put back when dropped.
-struct Silence {
-    terminal: File,
-    before: Termios,
-}
-
-impl Silence {
-    fn begin() -> io::Result<Self> {
-        let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
-        let before = tcgetattr(&terminal)?;
-        let mut silent = before.clone();
-        silent.local_flags.remove(LocalFlags::ECHO | LocalFlags::ECHONL);
-        tcsetattr(&terminal, SetArg::TCSAFLUSH, &silent)?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl Drop for Silence {
-    fn drop(&mut self) {
-        let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before); // it may be gone
-    }
+fn ask(question: &str) -> Result<SecretBuf, InitError> {
+    silent::line(question)
+        .map(|mut line| SecretBuf::new(std::mem::take(&mut *line)))
+        .map_err(io_error(Path::new("/dev/tty")))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, InitError> {

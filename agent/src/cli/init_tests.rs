@@ -55,7 +55,8 @@ fn an_identity_may_be_named_and_is_kept_where_it_is() {
 fn a_passphrase_makes_an_identity_that_leaves_the_store_locked() {
     let home = tempfile::tempdir().unwrap();
     let places = Places::below(home.path());
-    let plan = Plan { places, host: false, spelled_out: true, agent: None };
+    let plan =
+        Plan { places, host: false, spelled_out: true, agent: None, identity: Adopt::Nothing };
     let mut out = Vec::new();
     let passphrase = SecretBuf::from_slice(b"open sesame");
     plan.make(Some(&passphrase), 4, &mut out).unwrap();
@@ -75,7 +76,13 @@ fn a_host_agent_is_set_up_with_directories_of_its_own_user() {
     let config = Places::below(&home.path().join("etc"));
     let data = Places::below(&home.path().join("var"));
     let places = Places { store: data.store, log: data.log, identity: data.identity, ..config };
-    let plan = Plan { places, host: true, spelled_out: false, agent: Some((4321, 4322)) };
+    let plan = Plan {
+        places,
+        host: true,
+        spelled_out: false,
+        agent: Some((4321, 4322)),
+        identity: Adopt::Nothing,
+    };
     plan.make(None, 4, &mut Vec::new()).unwrap();
     let facts = |path: &Path| {
         let facts = std::fs::metadata(path).unwrap();
@@ -88,4 +95,31 @@ fn a_host_agent_is_set_up_with_directories_of_its_own_user() {
     assert_eq!(facts(&places.store), (4321, 4322, 0o700));
     assert_eq!(facts(&places.log), (4321, 4322, 0o700));
     assert_eq!(facts(&places.identity), (4321, 4322, 0o600));
+}
+
+#[test]
+fn an_ssh_key_is_used_where_it_is_and_anything_else_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let (key, dir) = (home.path().join("id_ed25519"), home.path().join("jsi"));
+    let words = ["--config-dir", dir.to_str().unwrap(), "--ssh-key", key.to_str().unwrap()];
+    assert!(matches!(init(&words), Err(InitError::SshKey { .. })), "it is not there");
+    std::fs::write(&key, "planted").unwrap();
+    let refused = init(&words).unwrap_err().to_string();
+    assert!(refused.contains("id_ed25519") && !refused.contains("planted"), "{refused}");
+    assert!(!dir.exists(), "nothing was made");
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(home.path().join("real"))
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("not run: ssh-keygen is not installed");
+        return;
+    }
+    std::fs::rename(home.path().join("real"), &key).unwrap();
+    let said = init(&words).unwrap();
+    assert!(said.contains("identity, SSH key"), "{said}");
+    assert!(!dir.join("identity").exists());
+    let config = std::fs::read_to_string(dir.join("agent.toml")).unwrap();
+    assert!(config.contains(&format!("\nidentity = \"{}\"", key.display())), "{config}");
+    crate::store::Store::open(&dir.join("store"), &key).unwrap();
 }

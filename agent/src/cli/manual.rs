@@ -10,10 +10,12 @@ use std::path::Path;
 /// How the words of a subcommand are read.
 fn definition(name: &str) -> Option<Command> {
     Some(match name {
+        "askpass" => super::askpass::AskpassArgs::command(),
         "audit" => super::audit::AuditArgs::command(),
         "check" => super::check::CheckArgs::command(),
         "facts" => super::facts::FactsArgs::command(),
         "init" => super::init::InitArgs::command(),
+        "rekey" => super::rekey::RekeyArgs::command(),
         _ => return None,
     })
 }

@@ -1,5 +1,7 @@
 //! The `jsi-agent` command line, one file for each subcommand.
 
+mod asking;
+mod askpass;
 mod audit;
 mod check;
 mod facts;
@@ -9,7 +11,9 @@ mod lifetime;
 mod manual;
 mod places;
 mod record_line;
+mod rekey;
 mod serve;
+mod silent;
 mod template;
 
 use crate::attestation::attestor;
@@ -22,8 +26,14 @@ type Subcommand = fn(&[OsString]) -> ExitCode;
 
 /// Recognised as the very first word only; `jsi-agent -- init` runs a COMMAND
 /// called init. One line for each, its file beside this one.
-const SUBCOMMANDS: &[(&str, Subcommand)] =
-    &[("audit", audit::main), ("check", check::main), ("facts", facts::main), ("init", init::main)];
+const SUBCOMMANDS: &[(&str, Subcommand)] = &[
+    ("askpass", askpass::main),
+    ("audit", audit::main),
+    ("check", check::main),
+    ("facts", facts::main),
+    ("init", init::main),
+    ("rekey", rekey::main),
+];
 
 /// The roles of the agent's own processes, which execute this binary again.
 const ROLES: process::Start = process::Start {
@@ -38,6 +48,7 @@ const ROLES: process::Start = process::Start {
         attestor::run_with(link, &config, advisory, Box::new(again))
     },
     launcher: process::launcher::run,
+    unwrap: crate::store::answer,
 };
 
 /// Runs the command and maps its result to an exit code, once.

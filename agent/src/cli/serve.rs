@@ -203,6 +203,7 @@ fn configure(
         host: None,
         socket,
         admin_socket,
+        identity: None,
         reflection: options.reflection,
         max_lifetime: options.lifetime,
         debug: options.debug,

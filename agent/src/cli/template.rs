@@ -24,7 +24,7 @@ pub(super) fn config(places: &Places, host: bool, spelled_out: bool) -> String {
     text += &path(
         "identity",
         &places.identity,
-        "The age identity that opens the store: a key file, or one encrypted by a passphrase.",
+        "The age identity that opens the store: a key file, an SSH key, a plugin's, systemd's.",
     );
     text += "\
 # How long a lease lasts where the request says nothing, and at most.

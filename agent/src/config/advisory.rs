@@ -3,13 +3,14 @@
 
 use super::checked::{Config, Mode};
 use super::environment::Environment;
+use super::identity_kind::IdentityKind;
 use nix::unistd::{AccessFlags, access};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// How an age file begins, in binary and in armour (age-encryption.org/v1).
-const ENCRYPTED: [&[u8]; 2] = [b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE"];
+/// An identity file has a few hundred bytes; an SSH key some thousand.
+const MAX_IDENTITY: u64 = 64 * 1024;
 
 /// The reasons why this agent's word is only advice; none for a host agent with
 /// a uid of its own. Reads the files that it speaks of.
@@ -27,10 +28,7 @@ fn advisory_in(config: &Config, env: &Environment) -> Vec<String> {
     if config.mode == Mode::Host {
         reasons.push(format!("the host agent runs as uid {uid}, which is not a uid of its own"));
     }
-    if opens_by_itself(&config.identity) {
-        let identity = config.identity.display();
-        reasons.push(format!("the identity key file {identity} is readable by uid {uid}"));
-    }
+    reasons.extend(identity_reason(&config.identity, uid));
     if let Some(dir) = writable_step(&config.policy_dir, uid) {
         let dir = dir.display();
         reasons.push(format!(
@@ -54,14 +52,38 @@ fn advisory_in(config: &Config, env: &Environment) -> Vec<String> {
     reasons
 }
 
-/// The identity is there and no passphrase stands before it.
+/// The identity is there, and whoever reads it has the key.
 #[must_use]
 pub fn opens_by_itself(identity: &Path) -> bool {
-    let Ok(mut file) = std::fs::File::open(identity) else { return false };
-    let mut head = Vec::new();
-    let read = file.by_ref().take(64).read_to_end(&mut head);
-    let encrypted = ENCRYPTED.iter().any(|magic| head.starts_with(magic));
-    read.is_ok() && !encrypted
+    matches!(kind(identity), Some(Ok(IdentityKind::KeyFile | IdentityKind::Ssh) | Err(_)))
+}
+
+/// `None`: it cannot be read.
+fn kind(identity: &Path) -> Option<Result<IdentityKind, &'static str>> {
+    let file = std::fs::File::open(identity).ok()?;
+    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(MAX_IDENTITY as usize + 1));
+    file.take(MAX_IDENTITY).read_to_end(&mut bytes).ok()?;
+    Some(IdentityKind::of(&bytes))
+}
+
+/// How the uid alone could use the identity, if it could.
+fn identity_reason(identity: &Path, uid: u32) -> Option<String> {
+    let shown = identity.display();
+    match kind(identity)? {
+        Ok(IdentityKind::Passphrase | IdentityKind::SshPassphrase) => None,
+        // Nobody but root reads the host key, which systemd-creds needs.
+        Ok(IdentityKind::SystemdCreds { host_key: true }) if uid != 0 => None,
+        Ok(IdentityKind::Plugin) => Some(format!(
+            "the identity {shown} opens for whoever of uid {uid} runs its plugin, unless the \
+             device asks for a PIN or a touch, which the agent cannot know"
+        )),
+        Ok(IdentityKind::SystemdCreds { .. }) => {
+            Some(format!("the systemd credential {shown} opens for uid {uid}"))
+        }
+        Ok(IdentityKind::KeyFile | IdentityKind::Ssh) | Err(_) => {
+            Some(format!("the identity key file {shown} is readable by uid {uid}"))
+        }
+    }
 }
 
 /// The first of the path and its parents that this uid owns or may write,

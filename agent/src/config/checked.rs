@@ -50,8 +50,14 @@ pub struct Config {
     pub store_dir: PathBuf,
     /// The log.
     pub log_dir: PathBuf,
-    /// The age identity of the store: a key file, or one encrypted by a passphrase.
+    /// The age identity of the store; see [`super::IdentityKind`].
     pub identity: PathBuf,
+    /// What asks a person where there is no terminal of theirs.
+    pub pinentry: PathBuf,
+    /// Where age plugins are looked for, and nowhere else.
+    pub plugin_dirs: Vec<PathBuf>,
+    /// Lock when nothing was issued, renewed, read or put for so long; `None`: never.
+    pub lock_after_idle: Option<Duration>,
     /// `jsi` binaries that count as genuine clients, where root owns them.
     pub genuine_clients: Vec<PathBuf>,
     /// `jsi` binaries that a user agent skips when it looks for the requester.

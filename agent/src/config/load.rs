@@ -15,6 +15,10 @@ use toml::Spanned;
 
 /// The user of a host agent that names none.
 const HOST_USER: &str = "jsi";
+/// Distributions link it to the one that is installed.
+const PINENTRY: &str = "/usr/bin/pinentry";
+/// Not PATH: whoever starts the agent would choose the plugins.
+const PLUGIN_DIRS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 /// Where packages put the client; root owns both places.
 const GENUINE_CLIENTS: [&str; 2] = ["/usr/bin/jsi", "/usr/local/bin/jsi"];
 /// Lifetimes where the file says nothing: an hour's work, a day at most.
@@ -170,6 +174,11 @@ impl Place<'_> {
             store_dir: pick(raw.store_dir, "/var/lib/jsi/store", below(&data, "store"))?,
             log_dir: pick(raw.log_dir, "/var/lib/jsi/log", below(&state, "log"))?,
             identity: pick(raw.identity, "/var/lib/jsi/identity", below(&config, "identity"))?,
+            pinentry: raw.pinentry.map_or_else(|| PathBuf::from(PINENTRY), |path| path.0),
+            plugin_dirs: raw
+                .plugin_dirs
+                .map_or_else(|| PLUGIN_DIRS.iter().map(PathBuf::from).collect(), list),
+            lock_after_idle: raw.lock_after_idle.map(|span| span.0),
             genuine_clients: raw
                 .genuine_clients
                 .map_or_else(|| GENUINE_CLIENTS.iter().map(PathBuf::from).collect(), list),

@@ -9,6 +9,7 @@ mod document;
 mod duration;
 mod environment;
 mod error;
+mod identity_kind;
 mod issuers;
 mod load;
 mod raw;
@@ -20,6 +21,7 @@ pub use checked::{Config, CredentialConfig, Lifetimes, Limits, Mode, RunAs};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use environment::Environment;
 pub use error::{ConfigError, near_miss};
+pub use identity_kind::IdentityKind;
 pub use issuers::{
     Algorithm, ClaimTemplate, CredentialSettings, IssuerConfig, JwtCredential, JwtIssuerConfig,
 };

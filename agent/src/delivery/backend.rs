@@ -152,6 +152,8 @@ pub struct StatusReport {
     pub started: WallTime,
     /// Why it is locked; `None`: it is not.
     pub locked: Option<String>,
+    /// What that means, and what opens it.
+    pub lock: LockReport,
     /// Why it is advisory; empty: it is not.
     pub advisory: Vec<String>,
     /// `host` or `user`.
@@ -203,6 +205,22 @@ pub struct Resources {
     pub guarded_mapped: u64,
     /// Of that, pages that hold something, in bytes.
     pub guarded_used: u64,
+}
+
+/// What the lock means now.
+pub struct LockReport {
+    /// Since when; `None`: it is not locked.
+    pub since: Option<WallTime>,
+    /// The kind of the store's identity, in words.
+    pub identity: String,
+    /// `passphrase`, `nothing`, `plugin` or `systemd`.
+    pub unlock_with: &'static str,
+    /// When it locks by itself, if nothing is used until then.
+    pub auto_lock_at: Option<WallTime>,
+    /// What is refused.
+    pub stopped: Vec<&'static str>,
+    /// What goes on.
+    pub working: Vec<&'static str>,
 }
 
 /// What a protocol may ask. Every call attests the connection's peer anew and
@@ -270,8 +288,12 @@ pub trait Backend: Send + Sync + 'static {
         issuer: &str,
         how: Rotation,
     ) -> Result<KeySet, Failure>;
-    /// Stops issue, renewal and reads.
-    async fn lock(&self, on: &Connection) -> Result<(), Failure>;
+    /// Stops issue, renewal and reads. With a passphrase, only that one undoes it.
+    async fn lock(
+        &self,
+        on: &Connection,
+        passphrase: crate::memory::SecretBuf,
+    ) -> Result<(), Failure>;
     /// Undoes it.
     async fn unlock(
         &self,

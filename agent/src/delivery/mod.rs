@@ -9,6 +9,6 @@ pub mod grpc;
 
 pub use backend::{
     Ask, Backend, BindingAsk, Checked, CredentialInfo, Delivered, Explained, LeaseFilter,
-    NewSecret, Reloaded, Resources, StatusReport, Watch,
+    LockReport, NewSecret, Reloaded, Resources, StatusReport, Watch,
 };
 pub use failure::Failure;

@@ -44,6 +44,9 @@ pub enum SourceError {
     /// Cut short, tampered with, or under another identity.
     #[error("{0}")]
     Damaged(String),
+    /// The identity's plugin opened nothing.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 impl SecretSource for Store {
@@ -60,6 +63,7 @@ impl From<StoreError> for SourceError {
         match error {
             StoreError::Locked => Self::Locked,
             StoreError::Missing(_) => Self::Missing,
+            StoreError::Helper(why) => Self::Unavailable(why),
             other => Self::Damaged(other.to_string()),
         }
     }
@@ -179,6 +183,7 @@ fn explain(name: &CredentialName, error: SourceError) -> IssuerError {
         SourceError::Locked => IssuerError::Locked,
         SourceError::Missing => IssuerError::Missing(name.clone()),
         SourceError::Damaged(why) => IssuerError::Damaged(name.clone(), why),
+        SourceError::Unavailable(why) => IssuerError::Unavailable(why),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What live leases do when the stored secret behind them is replaced: they
-//! stay, are told, and whoever asks again gets the new bytes.
+//! stay, are told, and whoever asks again gets the new bytes; and when the agent
+//! is locked.
 
 use super::engine::Engine;
 use super::machine::State;
@@ -42,6 +43,17 @@ impl Engine {
             self.announce_rotation(Change::Rotated(view));
         }
         count
+    }
+
+    /// Lets go of every stored secret that live leases hold, because the agent is
+    /// locked: once it is open again they are read anew. What was minted stays
+    /// sealed, since nobody else has it.
+    pub fn forget_all_stored(&self) {
+        for entry in self.table().entries.values_mut() {
+            if entry.offer.class == Class::Static {
+                entry.at_rest = None;
+            }
+        }
     }
 
     /// A secret that was opened while another took its place does not rest with

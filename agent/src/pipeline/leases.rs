@@ -89,6 +89,7 @@ impl Pipeline {
         let most = Some(permit.limits().max_ttl);
         let renewed = self.engine.renew(id, &key, increment, most).await;
         let mut renewed = renewed.map_err(|error| failures::lease(&error))?;
+        self.locking.used(self.clock.now().boot);
         let warnings = std::mem::take(&mut renewed.warnings);
         Ok((renewed, warnings))
     }

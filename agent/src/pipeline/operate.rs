@@ -6,7 +6,7 @@ use crate::connection::{Channel, Connection};
 use crate::delivery::{Explained, Failure, NewSecret, Reloaded};
 use crate::lease::{LeaseView, Selector};
 use crate::log::Event;
-use crate::memory::{SecretBuf, random_array};
+use crate::memory::random_array;
 use crate::names::{CredentialName, RequestId};
 use crate::policy::{Action, CredentialFacts};
 use crate::store::{StoreError, StoredInfo};
@@ -42,6 +42,7 @@ impl Pipeline {
     ) -> Result<(StoredInfo, bool), Failure> {
         let who = self.administer(on, Action::Administer).await?;
         let NewSecret { name, owner, purpose, replace, secret } = new;
+        self.locking.used(self.clock.now().boot);
         let now = self.clock.now().wall;
         let (to, by) = (name.clone(), owner.clone());
         let replaced = self
@@ -115,32 +116,6 @@ impl Pipeline {
         })
     }
 
-    pub(super) async fn lock_agent(&self, on: &Connection) -> Result<(), Failure> {
-        let who = self.administer(on, Action::Administer).await?;
-        self.engine.set_locked(true);
-        self.store.lock();
-        self.record_admin("lock", String::new(), Some(&who)).await
-    }
-
-    pub(super) async fn unlock_agent(
-        &self,
-        on: &Connection,
-        passphrase: SecretBuf,
-    ) -> Result<(), Failure> {
-        let who = self.administer(on, Action::Administer).await?;
-        if let Err(failure) = self.with_store(move |store| store.unlock(&passphrase)).await {
-            let detail = failure.message.clone();
-            self.record_admin("unlock refused", detail, Some(&who)).await?;
-            return Err(failure);
-        }
-        let sealer = super::start::sealer(&self.store, &self.about.shield)
-            .map_err(|error| Failure::new(Reason::Internal, failures::whole(&error)))?;
-        self.log.set_sealer(sealer);
-        self.engine.set_locked(false);
-        self.issuers.due.notify_one();
-        self.record_admin("unlock", String::new(), Some(&who)).await
-    }
-
     pub(super) async fn reload_agent(&self, on: &Connection) -> Result<Reloaded, Failure> {
         let who = self.administer(on, Action::Administer).await?;
         self.reload_in_force(Some(&who)).await
@@ -182,6 +157,7 @@ impl Pipeline {
         self.issuers.adopt(next.catalogue.issuers());
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         self.maintain_issuers().await;
+        self.locking.changed();
         let detail = format!("{} policies", reloaded.policies);
         self.record_admin("reload", detail, by).await?;
         Ok(reloaded)
@@ -215,7 +191,7 @@ impl Pipeline {
             .ok_or_else(|| Failure::new(Reason::Internal, "the secret was not stored"))
     }
 
-    async fn with_store<T: Send + 'static>(
+    pub(super) async fn with_store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&crate::store::Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Failure> {

@@ -109,8 +109,8 @@ impl Backend for Pipeline {
         self.rotate_signing_key(on, issuer, how).await
     }
 
-    async fn lock(&self, on: &Connection) -> Result<(), Failure> {
-        self.lock_agent(on).await
+    async fn lock(&self, on: &Connection, passphrase: SecretBuf) -> Result<(), Failure> {
+        self.lock_agent(on, passphrase).await
     }
 
     async fn unlock(&self, on: &Connection, passphrase: SecretBuf) -> Result<(), Failure> {

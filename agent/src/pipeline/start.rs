@@ -2,7 +2,7 @@
 
 use super::issuers::Issuers;
 use super::status::About;
-use super::{Decisions, Denials, InForce, Pipeline, stop};
+use super::{Decisions, Denials, InForce, Pipeline, locking, stop};
 use crate::attestation::Attestor;
 use crate::clock::{Clock, boot_id};
 use crate::config::{Config, Limits, Mode, advisory};
@@ -16,8 +16,9 @@ use crate::lease::{Engine, EngineParts};
 use crate::log::{Event, Log, LogError, SealError, Sealer};
 use crate::memory::{Guard, GuardKind, MemoryError, Shield};
 use crate::policy::{LoadError, Policies};
+use crate::process::launcher::Launcher;
 use crate::process::{BrokerContext, InheritedListeners, descriptor_limit};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, ThroughLauncher};
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, RwLock};
@@ -92,8 +93,12 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
     let clock = Clock::system();
     let guard = Guard::new()?;
     let shield = Arc::new(Shield::new(&guard)?);
+    let launcher = Arc::new(Launcher::connect(context.launcher));
+    let remote = Arc::new(ThroughLauncher::new(launcher));
     let store = Store::open(&config.store_dir, &config.identity)?;
-    let store = Arc::new(store.with_shield(Arc::clone(&shield))?);
+    let store = store.with_shield(Arc::clone(&shield))?.with_remote(Arc::clone(&remote) as _);
+    let store = Arc::new(store);
+    let unopened = locking::open_by_systemd(&store, context.identity).await?;
     let sealer = sealer(&store, &shield)?;
     let sealing: Arc<dyn Sealing> = Arc::new(Arc::clone(&shield));
     let limits = config.limits;
@@ -113,6 +118,7 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
         limits,
     });
     engine.set_locked(store.is_locked());
+    let locking = locking::Locking::new(clock.now(), store.is_locked().then_some(unopened));
     engine.start().map_err(|error| RunError::Io("the timer of leases", error))?;
     let boot = boot_id().map_err(|error| RunError::Io("the boot ID", error))?;
     let advisory = advisory(&config);
@@ -153,7 +159,10 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
             shield,
             guard,
         },
+        locking,
     });
+    let opening = tokio::spawn(locking::open_by_plugin(Arc::clone(&pipeline), remote));
+    let idling = tokio::spawn(locking::lock_when_idle(Arc::clone(&pipeline)));
     let signals = stop::Signals::take()?;
     // Whoever can connect finds keys, and files that name them.
     pipeline.maintain_issuers().await;
@@ -180,8 +189,9 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
     let telling = tokio::spawn(denials.tell());
     let keeping = tokio::spawn(Arc::clone(&pipeline).keep_issuers());
     let result = stop::wait(&pipeline, parts, signals, servers, &stopping).await;
-    telling.abort();
-    keeping.abort();
+    for task in [telling, keeping, opening, idling] {
+        task.abort();
+    }
     drop(sockets.files);
     result
 }

@@ -55,7 +55,6 @@ impl Pipeline {
         let leases = self.engine.list(&Filter::default());
         let stuck = leases.iter().filter(|view| view.state == LeaseState::Stuck).count();
         let live = leases.iter().filter(|view| view.state == LeaseState::Active).count();
-        let locked = self.store.is_locked() || self.engine.is_locked();
         let head = self.log.head();
         let mut notices = force.policies.warnings().to_vec();
         for info in force.catalogue.stored("") {
@@ -70,7 +69,8 @@ impl Pipeline {
             attestor_pid: about.attestor_pid,
             launcher_pid: about.launcher_pid,
             started: about.started,
-            locked: locked.then(|| "unlock it with `jsi unlock`; leases still end".to_owned()),
+            locked: self.why_locked(),
+            lock: self.lock_report().await,
             advisory: about.advisory.clone(),
             mode: match force.config.mode {
                 Mode::Host => "host",

@@ -32,6 +32,8 @@ pub struct BrokerContext {
     pub listeners: Option<InheritedListeners>,
     /// `jsi-agent COMMAND`: the pidfd of COMMAND. Its end ends the agent.
     pub command: Option<OwnedFd>,
+    /// A pipe with the identity, opened by systemd for the root that started us.
+    pub identity: Option<OwnedFd>,
     /// `-d`.
     pub debug: bool,
 }

@@ -7,16 +7,17 @@ use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-/// Which of the three.
+/// Which of the three, or what the launcher starts for one question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Broker,
     Attestor,
     Launcher,
+    Unwrap,
 }
 
 impl Role {
-    pub(super) const ALL: [Self; 3] = [Self::Broker, Self::Attestor, Self::Launcher];
+    pub(super) const ALL: [Self; 4] = [Self::Broker, Self::Attestor, Self::Launcher, Self::Unwrap];
 
     /// The first argument. No command begins so by accident.
     pub(super) fn argument(self) -> &'static str {
@@ -24,6 +25,7 @@ impl Role {
             Self::Broker => "@broker",
             Self::Attestor => "@attestor",
             Self::Launcher => "@launcher",
+            Self::Unwrap => "@unwrap",
         }
     }
 
@@ -33,6 +35,7 @@ impl Role {
             Self::Broker => super::daemon::BROKER_NAME,
             Self::Attestor => c"jsi-attestor",
             Self::Launcher => c"jsi-launcher",
+            Self::Unwrap => c"jsi-unwrap",
         }
     }
 }
@@ -57,6 +60,8 @@ pub(super) struct Broker {
     pub(super) attestor: Companion,
     pub(super) launcher: Companion,
     pub(super) command: Option<RawFd>,
+    /// A pipe with the identity that systemd has decrypted for root.
+    pub(super) identity: Option<RawFd>,
     pub(super) agent_listener: Option<RawFd>,
     pub(super) admin_listener: Option<RawFd>,
     /// Foreground: print these shell lines on stdout when ready.

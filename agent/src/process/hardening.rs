@@ -46,7 +46,7 @@ pub(super) fn hide() -> Result<(), HardeningError> {
 /// Before the re-execution: takes the role's uid and keeps its capabilities.
 pub(super) fn drop_privileges(role: Role, run_as: Option<&RunAs>) -> Result<(), HardeningError> {
     let keep = kept(role)?;
-    if role != Role::Launcher && holds(Capability::CAP_SETPCAP)? {
+    if !starts_others(role) && holds(Capability::CAP_SETPCAP)? {
         // Else a process of uid 0 would get everything back when it executes.
         for capability in step("read the bounding set", read(CapSet::Bounding))? {
             if !keep.contains(&capability) {
@@ -66,7 +66,7 @@ pub(super) fn drop_privileges(role: Role, run_as: Option<&RunAs>) -> Result<(), 
         step("take the user's uid", setresuid(uid, uid, uid))?;
     }
     limit_capabilities(&keep, true)?;
-    if role != Role::Launcher {
+    if !starts_others(role) {
         // The launcher's children may be set-uid (pinentry helpers, sudo).
         step("set no_new_privs", prctl::set_no_new_privs())?;
     }
@@ -87,7 +87,7 @@ pub(super) fn settle(role: Role, parent: Option<Pid>) -> Result<(), HardeningErr
         }
     }
     limit_capabilities(&kept(role)?, false)?;
-    if role != Role::Launcher {
+    if !starts_others(role) {
         step("set no_new_privs", prctl::set_no_new_privs())?;
         // The launcher's children would inherit it, and select(2) breaks past 1024.
         let (_, hard) = step("read RLIMIT_NOFILE", getrlimit(Resource::RLIMIT_NOFILE))?;
@@ -110,6 +110,11 @@ pub fn descriptor_limit() -> io::Result<u64> {
 /// When the kernel does not say (getrlimit(2)).
 pub fn memlock_limit() -> io::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_MEMLOCK)?.0)
+}
+
+/// Its children inherit whatever it gives up.
+fn starts_others(role: Role) -> bool {
+    matches!(role, Role::Launcher | Role::Unwrap)
 }
 
 /// What that role keeps of what this process has.

@@ -7,11 +7,13 @@
 
 mod background;
 mod context;
+mod credential;
 pub mod daemon;
 mod handoff;
 mod hardening;
 pub mod launcher;
 mod listen;
+pub mod pinentry;
 mod places;
 mod readiness;
 mod role;
@@ -20,10 +22,12 @@ mod seqpacket;
 mod settings;
 mod settled;
 pub mod sys;
+mod unwrapping;
 mod watch;
 
 pub use background::{Background, BackgroundError};
 pub use context::BrokerContext;
+pub use credential::open_as_root as open_credential_as_root;
 pub use hardening::{descriptor_limit, memlock_limit};
 pub use listen::{InheritedListeners, ListenError};
 pub use places::{PrivateDir, in_state_directory};
@@ -35,4 +39,5 @@ pub use settings::Settings;
 pub use sys::readable::readable;
 pub use sys::timer::BootTimer;
 pub use sys::{features, image, peer, pidfd};
+pub use unwrapping::{PATIENCE, start as start_unwrapping};
 pub use watch::ended;

@@ -4,7 +4,7 @@ use super::handoff::{Broker, Companion, Handoff, Role};
 use super::readiness::Ready;
 use super::separation::chain;
 use super::sys::fds;
-use super::{BrokerContext, InheritedListeners, Settings, hardening, places, settled};
+use super::{BrokerContext, InheritedListeners, Settings, hardening, places, settled, unwrapping};
 use crate::config::Config;
 use nix::unistd::Pid;
 use std::ffi::OsString;
@@ -21,7 +21,9 @@ pub struct Start {
     /// Serves until the link closes.
     pub attestor: fn(OwnedFd, Config, Settings) -> io::Result<()>,
     /// Serves until the link closes.
-    pub launcher: fn(OwnedFd, Config) -> io::Result<()>,
+    pub launcher: fn(OwnedFd, Config, Settings) -> io::Result<()>,
+    /// Answers one question.
+    pub unwrap: fn(OwnedFd, Config) -> io::Result<()>,
 }
 
 /// Why a role could not begin.
@@ -100,7 +102,14 @@ fn begin(arguments: &[OsString], what: Start) -> Result<ExitCode, RoleError> {
         }
         (Role::Launcher, Some(link), None) => {
             let link = fds::inherited(link).map_err(RoleError::Descriptor)?;
-            Ok(be_companion(link, config, ready, what.launcher))
+            let settings = handoff.settings;
+            Ok(be_companion(link, config, ready, |link, config| {
+                (what.launcher)(link, config, settings)
+            }))
+        }
+        (Role::Unwrap, None, None) => {
+            let answered = unwrapping::link().and_then(|link| (what.unwrap)(link, config));
+            Ok(answered.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
         }
         _ => Err(by_hand),
     }
@@ -181,6 +190,7 @@ fn serve(
         listeners: (agent.is_some() || admin.is_some())
             .then_some(InheritedListeners { agent, admin }),
         command: optional(broker.command)?,
+        identity: optional(broker.identity)?,
         debug: settings.debug,
         settings,
     })

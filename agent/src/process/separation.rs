@@ -5,7 +5,7 @@ use super::handoff::{Broker, Companion, Handoff, Role};
 use super::hardening::{self, HardeningError};
 use super::readiness::{Ready, again};
 use super::sys::{fds, fork, pidfd, signal};
-use super::{InheritedListeners, Settings, daemon, places};
+use super::{InheritedListeners, Settings, credential, daemon, places};
 use crate::config::Config;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{Pid, geteuid, getpid};
@@ -74,6 +74,7 @@ fn try_separate(parts: &Parts) -> Result<Infallible, SeparationError> {
     if let (Some(user), true) = (&config.run_as, geteuid().is_root()) {
         places::prepare_as_root(config, user)?;
     }
+    let identity = credential::open_as_root(config);
     let (attestor, attestor_link) = companion(Role::Attestor, parts)?;
     let (launcher, launcher_link) = companion(Role::Launcher, parts)?;
     let attestor_pidfd = pidfd::open(attestor.as_raw().unsigned_abs())?;
@@ -102,6 +103,7 @@ fn try_separate(parts: &Parts) -> Result<Infallible, SeparationError> {
                 pidfd: keep(&launcher_pidfd)?,
             },
             command: optional(parts.command.as_ref())?,
+            identity: optional(identity.as_ref())?,
             agent_listener: optional(agent)?,
             admin_listener: optional(admin)?,
             print: parts.print,

@@ -1,10 +1,15 @@
 //! SOCK_SEQPACKET between the agent's own processes: one datagram, one message.
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg, setsockopt, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
+use zeroize::Zeroizing;
 
 /// Bytes of the largest datagram.
 pub const MAX_DATAGRAM: usize = 128 * 1024;
@@ -38,6 +43,26 @@ impl SeqPacket {
     /// When it was cut short, or the socket fails.
     pub fn recv(&self) -> io::Result<Received> {
         recv(&self.0, MsgFlags::empty())
+    }
+
+    /// The same for a datagram with something secret and no descriptors: no
+    /// copy of it stays behind. Waits at most that long.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), and when nothing came in time.
+    pub fn recv_secret(&self, patience: Duration) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        let micros = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
+        setsockopt(&self.0, sockopt::ReceiveTimeout, &TimeVal::microseconds(micros))?;
+        let mut bytes = Zeroizing::new(vec![0; MAX_DATAGRAM]);
+        let len = loop {
+            // One that is too long is cut, and then does not parse.
+            match nix::sys::socket::recv(self.0.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+                Err(Errno::EINTR) => {}
+                len => break len?,
+            }
+        };
+        bytes.truncate(len);
+        Ok((len > 0).then_some(bytes))
     }
 }
 

@@ -18,6 +18,9 @@ pub struct Settings {
     pub socket: Option<PathBuf>,
     /// `--admin-socket`.
     pub admin_socket: Option<PathBuf>,
+    /// Another identity than configuration names: that of `jsi-agent rekey`.
+    #[serde(default)]
+    pub identity: Option<PathBuf>,
     /// `--reflection`.
     pub reflection: bool,
     /// `-t`.
@@ -39,6 +42,9 @@ impl Settings {
         }
         if let Some(socket) = &self.admin_socket {
             config.admin_socket.clone_from(socket);
+        }
+        if let Some(identity) = &self.identity {
+            config.identity.clone_from(identity);
         }
         if let Some(most) = self.max_lifetime {
             config.limit_lifetimes(most);

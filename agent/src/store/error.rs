@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The identity is not open.
-    #[error("the secret store is locked; unlock it with its passphrase (jsi-agent unlock)")]
+    #[error("the secret store is locked; unlock it with: jsi unlock")]
     Locked,
     /// Not the identity's passphrase.
     #[error("the passphrase is wrong")]
     WrongPassphrase,
+    /// A plugin or systemd-creds did not open it.
+    #[error("{0}")]
+    Helper(String),
     /// There is no such secret.
     #[error("no secret is stored for {0}")]
     Missing(CredentialName),
@@ -50,6 +53,14 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// Somebody else uses the store.
+    #[error("{}", in_use(dir, *rekeying))]
+    InUse {
+        /// The store.
+        dir: PathBuf,
+        /// It is being given another identity.
+        rekeying: bool,
+    },
     /// The file system refused.
     #[error("{path}: {error}", path = path.display())]
     Io {
@@ -61,6 +72,22 @@ pub enum StoreError {
     /// A fault of the agent itself.
     #[error("fault in the agent's store: {0}")]
     Bug(String),
+}
+
+fn in_use(dir: &Path, rekeying: bool) -> String {
+    let dir = dir.display();
+    if rekeying {
+        return format!(
+            "the store {dir} is being given another identity; wait for jsi-agent rekey"
+        );
+    }
+    format!("an agent uses the store {dir}; stop it first (jsi-agent -k, or the service)")
+}
+
+impl From<super::RemoteError> for StoreError {
+    fn from(error: super::RemoteError) -> Self {
+        Self::Helper(error.to_string())
+    }
 }
 
 impl StoreError {

@@ -4,7 +4,7 @@
 use super::error::StoreError;
 use super::plain::{Metadata, StoredInfo, sha256};
 use crate::names::CredentialName;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -12,18 +12,30 @@ use std::path::{Path, PathBuf};
 /// Longest file that is read: [`jsi_proto::MAX_SECRET`] in base64, and room.
 const MAX_LEN: u64 = 4 * jsi_proto::MAX_SECRET as u64;
 
-/// The store's directory.
-pub(super) struct Files(PathBuf);
+/// Where a change of identity is prepared; nothing in it is the store's yet.
+pub(super) const STAGE: &str = ".rekey";
+
+/// The store's directory, and the lock on it: shared by whoever uses the store,
+/// alone for a change of identity.
+pub(super) struct Files(PathBuf, #[expect(dead_code, reason = "held, not read")] File);
 
 impl Files {
-    pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(dir: &Path, alone: bool) -> Result<Self, StoreError> {
         let io = StoreError::io(dir);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         let facts = made.and_then(|()| std::fs::metadata(dir)).map_err(io)?;
         if facts.mode() & 0o022 != 0 {
             return Err(StoreError::Exposed { path: dir.to_owned() });
         }
-        Ok(Self(dir.to_owned()))
+        let handle = File::open(dir).map_err(StoreError::io(dir))?;
+        let locked = if alone { handle.try_lock() } else { handle.try_lock_shared() };
+        match locked {
+            Ok(()) => Ok(Self(dir.to_owned(), handle)),
+            Err(TryLockError::WouldBlock) => {
+                Err(StoreError::InUse { dir: dir.to_owned(), rekeying: !alone })
+            }
+            Err(TryLockError::Error(error)) => Err(StoreError::io(dir)(error)),
+        }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -177,7 +189,7 @@ impl Files {
             for entry in entries.map_err(StoreError::io(&dir))? {
                 let path = entry.path();
                 let kind = entry.file_type().map_err(StoreError::io(&path))?;
-                if kind.is_dir() {
+                if kind.is_dir() && path.file_name().is_none_or(|name| name != STAGE) {
                     dirs.push(path);
                 } else if kind.is_file() {
                     each(&path)?;
@@ -185,6 +197,13 @@ impl Files {
             }
         }
         Ok(())
+    }
+
+    /// Metadata of the secret in that age file, where it has any and they fit.
+    pub(super) fn metadata_of(&self, path: &Path, sealed: &[u8]) -> Option<(PathBuf, StoredInfo)> {
+        let name = self.name_of(path, ".age")?;
+        let (info, hash) = self.info(&name).ok()?;
+        (hash == sha256(sealed)).then(|| (self.metadata_path(&name), info))
     }
 
     fn make_dirs(&self, parent: &Path) -> io::Result<()> {

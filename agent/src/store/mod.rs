@@ -12,20 +12,25 @@ mod journal;
 mod plain;
 mod private;
 mod recover;
+mod rekey;
+mod unwrap;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::StoreError;
-pub use identity::{DEFAULT_WORK_FACTOR, NewIdentity};
+pub use identity::{CREDENTIAL_NAME, DEFAULT_WORK_FACTOR, NewIdentity, Remote, RemoteError};
 pub use plain::{FieldInfo, StoredInfo};
 pub use private::PrivateDir;
+pub use rekey::{NewBytes, Rekeyed, staged_identity};
+pub use unwrap::{Asking, Direct, ThroughLauncher, answer, systemd};
 
 use crate::clock::WallTime;
+use crate::config::IdentityKind;
 use crate::memory::{Secret, SecretBuf, Shield};
 use crate::names::CredentialName;
 use files::Files;
-use identity::{IdentityFile, KeptIdentity, Opened};
+use identity::{IdentityFile, KeptIdentity};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -43,33 +48,63 @@ pub struct Store {
     shield: Option<Arc<Shield>>,
     /// The agent's own keys that are open.
     shielding: Mutex<private::Shielding>,
+    remote: Option<Arc<dyn Remote>>,
 }
 
 impl Store {
     /// Opens the store in `dir` (made if it is missing, mode 0700) under the
-    /// identity in that file. Clears what a crash left behind. A key file opens
-    /// the store at once; one encrypted by a passphrase leaves it locked.
+    /// identity in that file. Clears what a crash left behind. A key in the
+    /// clear opens the store at once; every other identity leaves it locked.
     ///
     /// # Errors
     /// [`StoreError::Identity`] where the identity is unusable or others could
-    /// read it; [`StoreError::Io`] and [`StoreError::Exposed`] for the directory.
+    /// read it; [`StoreError::Io`] and [`StoreError::Exposed`] for the directory;
+    /// [`StoreError::InUse`] while it is given another identity.
     pub fn open(dir: &Path, identity_path: &Path) -> Result<Self, StoreError> {
+        Self::open_locked(dir, identity_path, false)
+    }
+
+    /// The same for a change of identity: while it lives, no agent starts, and
+    /// where one runs it is refused.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and [`StoreError::InUse`].
+    pub fn open_alone(dir: &Path, identity_path: &Path) -> Result<Self, StoreError> {
+        Self::open_locked(dir, identity_path, true)
+    }
+
+    fn open_locked(dir: &Path, identity_path: &Path, alone: bool) -> Result<Self, StoreError> {
+        let files = Files::open(dir, alone)?;
+        // Before the identity is read: it may be the one that is replaced.
+        rekey::recover(&files, identity_path)?;
         let identity = IdentityFile::at(identity_path);
-        let kept = match identity.read()? {
-            Opened::Plain(kept) => Some(kept),
-            Opened::Encrypted(_) => None,
-        };
-        let files = Files::open(dir)?;
+        let kept = identity.open_alone(&identity.read()?)?;
         recover::recover(&files)?;
-        let kept = Mutex::new(kept);
+        let kept = kept.map(|kept| journal::attach(&files, kept)).transpose()?;
+        let (kept, access) = (Mutex::new(kept), RwLock::default());
         Ok(Self {
             files,
-            access: RwLock::default(),
+            access,
             identity,
             kept,
             shield: None,
             shielding: Mutex::default(),
+            remote: None,
         })
+    }
+
+    /// The same store, which asks that one where its identity is another program's.
+    #[must_use]
+    pub fn with_remote(self, remote: Arc<dyn Remote>) -> Self {
+        Self { remote: Some(remote), ..self }
+    }
+
+    /// What kind of identity it has, read anew.
+    ///
+    /// # Errors
+    /// [`StoreError::Identity`].
+    pub fn identity_kind(&self) -> Result<IdentityKind, StoreError> {
+        Ok(self.identity.read()?.kind)
     }
 
     /// The same store, its identity kept shielded from now on: a dump of the
@@ -96,25 +131,46 @@ impl Store {
         self.shielding().clear();
     }
 
-    /// Opens the identity again. A key file without a passphrase opens with any.
+    /// Opens the identity again. A key in the clear opens with any passphrase; a
+    /// plugin is asked (`passphrase` is not looked at); a systemd credential is
+    /// opened by systemd, unless its key is given in the place of a passphrase.
     ///
     /// # Errors
-    /// [`StoreError::WrongPassphrase`], [`StoreError::Identity`].
+    /// [`StoreError::WrongPassphrase`], [`StoreError::Identity`];
+    /// [`StoreError::Helper`] where a plugin or systemd-creds opened nothing.
     pub fn unlock(&self, passphrase: &SecretBuf) -> Result<(), StoreError> {
-        let kept = match self.identity.read()? {
-            Opened::Plain(kept) => kept,
-            Opened::Encrypted(bytes) => self.identity.decrypt(&bytes, passphrase)?,
+        let found = self.identity.read()?;
+        let kept = self.identity.open_with(&found, passphrase, self.remote.as_ref())?;
+        if matches!(found.kind, IdentityKind::SystemdCreds { .. }) {
+            self.opens_something(&kept)?;
+        }
+        let kept = {
+            let _alone = self.access.write().unwrap_or_else(PoisonError::into_inner);
+            journal::attach(&self.files, kept)?
         };
-        let kept = kept.behind(self.shield.as_ref())?;
-        *self.kept() = Some(kept);
+        *self.kept() = Some(kept.behind(self.shield.as_ref())?);
         Ok(())
     }
 
-    /// The key of the log's sealed lines: derived from the identity, so it
-    /// opens unattended exactly where the identity does. `None` while locked.
+    /// A key that was given by hand must be the store's: it opens the first
+    /// secret there is.
+    fn opens_something(&self, kept: &KeptIdentity) -> Result<(), StoreError> {
+        let stored = self.list("")?;
+        let Some(first) = stored.iter().find(|info| info.fault.is_none()) else { return Ok(()) };
+        let (_, sealed) = self.files.read(&first.name)?;
+        match plain::open(&sealed, &kept.keys()?) {
+            Ok(_) => Ok(()),
+            Err(StoreError::Bug(_)) => Err(StoreError::WrongPassphrase),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The key of the log's sealed lines: derived from the identity or sealed
+    /// for it, so it opens unattended exactly where the identity does. `None`
+    /// while locked.
     #[must_use]
     pub fn journal_key(&self) -> Option<SecretBuf> {
-        self.kept().as_ref().and_then(journal::derive)
+        self.kept().as_ref().and_then(journal::key)
     }
 
     /// Stores a secret; whether it replaced one.
@@ -140,7 +196,7 @@ impl Store {
         self.files.check_name(name)?;
         let recipient = self.kept().as_ref().ok_or(StoreError::Locked)?.recipient()?;
         let info = StoredInfo::of(name, owner, purpose, &secret, now);
-        let sealed = plain::encrypt(&info, &secret, &recipient)?;
+        let sealed = plain::encrypt(&info, &secret, &*recipient)?;
         drop(secret);
         let _alone = self.access.write().unwrap_or_else(PoisonError::into_inner);
         let replaced = self.files.exists(name);
@@ -207,9 +263,13 @@ impl Store {
             let _shared = self.access.read().unwrap_or_else(PoisonError::into_inner);
             self.files.read(name)?
         };
-        let identities = self.kept().as_ref().ok_or(StoreError::Locked)?.identities()?;
-        plain::decrypt(&info, &sealed, &identities)
-            .map_err(|why| StoreError::Damaged { file: self.files.secret_path(name), why })
+        let keys = self.kept().as_ref().ok_or(StoreError::Locked)?.keys()?;
+        let damaged = |why| StoreError::Damaged { file: self.files.secret_path(name), why };
+        let text = plain::open(&sealed, &keys).map_err(|error| match error {
+            StoreError::Bug(why) => damaged(why),
+            error => error,
+        })?;
+        plain::parse(&info, &text).map_err(damaged)
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<KeptIdentity>> {

@@ -1,10 +1,10 @@
 //! What stands in the two files of a secret: the sealed JSON and the metadata.
 
 use super::error::StoreError;
+use super::identity::Keys;
 use crate::clock::WallTime;
 use crate::memory::{Field, Secret, SecretBuf};
 use crate::names::CredentialName;
-use age::x25519;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -140,7 +140,7 @@ impl Drop for PlainField<'_> {
 pub(super) fn encrypt(
     info: &StoredInfo,
     secret: &Secret,
-    recipient: &x25519::Recipient,
+    recipient: &dyn age::Recipient,
 ) -> Result<Vec<u8>, StoreError> {
     let bug = |error: &dyn std::fmt::Display| StoreError::Bug(error.to_string());
     let fields = secret.fields().iter().map(|field| {
@@ -175,39 +175,46 @@ pub(super) fn encrypt(
 }
 
 /// Seals bytes for that recipient.
-pub(super) fn seal(plain: &[u8], recipient: &x25519::Recipient) -> Result<Vec<u8>, StoreError> {
+pub(super) fn seal(text: &[u8], recipient: &dyn age::Recipient) -> Result<Vec<u8>, StoreError> {
     let bug = |error: &dyn std::fmt::Display| StoreError::Bug(error.to_string());
-    let encryptor = age::Encryptor::with_recipients(std::iter::once(recipient as _))
-        .map_err(|error| bug(&error))?;
-    let mut sealed = Vec::with_capacity(plain.len() + 1024);
+    let encryptor = age::Encryptor::with_recipients(std::iter::once(recipient)).map_err(
+        |error| match error {
+            // Only a plugin does input and output here.
+            age::EncryptError::Io(error) => StoreError::Helper(error.to_string()),
+            error => bug(&error),
+        },
+    )?;
+    let mut sealed = Vec::with_capacity(text.len() + 1024);
     let mut writer = encryptor.wrap_output(&mut sealed).map_err(|error| bug(&error))?;
-    writer.write_all(plain).map_err(|error| bug(&error))?;
+    writer.write_all(text).map_err(|error| bug(&error))?;
     writer.finish().map_err(|error| bug(&error))?;
     Ok(sealed)
 }
 
-/// Opens what [`seal`] made, in a buffer that the caller wipes; says what is wrong.
-pub(super) fn unseal(sealed: &[u8], identities: &[x25519::Identity]) -> Result<Vec<u8>, String> {
-    let mut reader = age::Decryptor::new_buffered(sealed)
-        .and_then(|file| file.decrypt(identities.iter().map(|identity| identity as _)))
-        .map_err(|error| match error {
-            age::DecryptError::NoMatchingKeys => "it is sealed for another identity".to_owned(),
-            error => format!("it does not open ({error})"),
-        })?;
-    // The plaintext is shorter than the file: this never grows.
-    let mut text = Zeroizing::new(Vec::with_capacity(sealed.len()));
-    reader.read_to_end(&mut text).map_err(|error| format!("it does not open ({error})"))?;
-    Ok(std::mem::take(&mut *text))
+/// Opens bytes. [`StoreError::Bug`] says why they do not open, where that is
+/// nobody else's fault: the caller knows which file it was.
+pub(super) fn open(sealed: &[u8], keys: &Keys) -> Result<SecretBuf, StoreError> {
+    let opened = || {
+        let mut reader = age::Decryptor::new_buffered(sealed)
+            .and_then(|file| file.decrypt(keys.iter()))
+            .map_err(|error| match error {
+                age::DecryptError::NoMatchingKeys => "it is sealed for another identity".to_owned(),
+                error => format!("it does not open ({error})"),
+            })?;
+        // The plaintext is shorter than the file: this never grows.
+        let mut text = Zeroizing::new(Vec::with_capacity(sealed.len()));
+        reader.read_to_end(&mut text).map_err(|error| format!("it does not open ({error})"))?;
+        Ok(SecretBuf::new(std::mem::take(&mut *text)))
+    };
+    opened().map_err(|why| match keys.failure() {
+        Some(failure) => failure.into(),
+        None => StoreError::Bug(why),
+    })
 }
 
-/// Opens a sealed file and holds it against its metadata; says what is wrong.
-pub(super) fn decrypt(
-    info: &StoredInfo,
-    sealed: &[u8],
-    identities: &[x25519::Identity],
-) -> Result<Secret, String> {
-    let text = Zeroizing::new(unseal(sealed, identities)?);
-    let plain: Plain<'_> = serde_json::from_slice(&text).map_err(|error| {
+/// Holds what was opened against its metadata; says what is wrong.
+pub(super) fn parse(info: &StoredInfo, text: &SecretBuf) -> Result<Secret, String> {
+    let plain: Plain<'_> = serde_json::from_slice(text.expose()).map_err(|error| {
         // serde's own words may quote what it read.
         format!("its content is malformed at line {}, column {}", error.line(), error.column())
     })?;

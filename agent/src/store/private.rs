@@ -106,7 +106,7 @@ impl Store {
         plain: &SecretBuf,
     ) -> Result<(), StoreError> {
         let recipient = self.kept().as_ref().ok_or(StoreError::Locked)?.recipient()?;
-        let sealed = plain::seal(plain.expose(), &recipient)?;
+        let sealed = plain::seal(plain.expose(), &*recipient)?;
         let path = dir.sealed(name);
         replace(&path, &sealed, 0o600).map_err(StoreError::io(&path))?;
         // It may have been opened before under the same name.
@@ -139,7 +139,7 @@ impl Store {
     /// was cut short, altered or sealed for another identity.
     pub fn open_private(&self, dir: &PrivateDir, name: &str) -> Result<SecretBuf, StoreError> {
         let path = dir.sealed(name);
-        let identities = self.kept().as_ref().ok_or(StoreError::Locked)?.identities()?;
+        let keys = self.kept().as_ref().ok_or(StoreError::Locked)?.keys()?;
         let damaged = |why: String| StoreError::Damaged { file: path.clone(), why };
         let sealed = match read_file(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -147,7 +147,10 @@ impl Store {
             }
             result => result.map_err(StoreError::io(&path))?,
         };
-        let plain = SecretBuf::new(plain::unseal(&sealed, &identities).map_err(damaged)?);
+        let plain = plain::open(&sealed, &keys).map_err(|error| match error {
+            StoreError::Bug(why) => damaged(why),
+            error => error,
+        })?;
         if let Some(shield) = &self.shield {
             let shielded = shield.seal(plain.expose());
             let shielded = shielded.map_err(|error| StoreError::Bug(error.to_string()))?;

@@ -225,10 +225,10 @@ fn a_key_file_is_never_reached_through_a_link_and_never_another_users() {
 }
 
 #[test]
-fn what_is_no_x25519_identity_is_refused_without_being_quoted() {
+fn what_is_no_identity_is_refused_without_being_quoted() {
     let place = Place::new();
     let secret_line = "AGE-SECRET-KEY-1QQQQ";
-    for text in ["", "# only a comment\n", "planted", secret_line, "AGE-PLUGIN-YUBIKEY-1Q"] {
+    for text in ["", "# only a comment\n", "planted", secret_line, "AGE-PLUGIN-YUBIKEY 1Q"] {
         std::fs::write(place.identity(), text).unwrap();
         let error = place.refused();
         assert!(!error.contains("planted") && !error.contains("QQQQ"), "{error}");

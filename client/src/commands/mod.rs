@@ -16,6 +16,7 @@ mod lock;
 mod manual;
 mod policy;
 mod project;
+mod rekey;
 mod release;
 mod reload;
 mod render;
@@ -75,6 +76,7 @@ const ENTRIES: &[Entry] = entries! {
     "revoke" revoke "End leases of others";
     "status" status "Show how the agent is";
     "doctor" doctor "Look for what is wrong or weak, and say what mends it";
+    "rekey" rekey "Give the store another identity (jsi-agent rekey)";
     "lock" lock "Stop issue, renewal and reads; leases still end";
     "unlock" unlock "Undo lock, or open the store by its passphrase";
     "reload" reload "Read configuration and policy again, both or neither";

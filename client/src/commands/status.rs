@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::output::{self, OutputFlag};
 use crate::{session, view};
-use jsi_client::v1::StatusResponse;
+use jsi_client::v1::{LockStatus, StatusResponse};
 use serde_json::json;
 
 #[derive(clap::Args)]
@@ -31,6 +31,14 @@ fn as_json(status: &StatusResponse) -> serde_json::Value {
         "socket": status.socket,
         "locked": status.locked,
         "locked_reason": status.locked_reason,
+        "lock": status.lock.as_ref().map(|lock| json!({
+            "since": lock.since.as_ref().map(|at| view::at(Some(at))),
+            "identity": lock.identity,
+            "unlock_with": lock.unlock_with,
+            "auto_lock_at": lock.auto_lock_at.as_ref().map(|at| view::at(Some(at))),
+            "stopped": lock.stopped,
+            "working": lock.working,
+        })),
         "advisory": status.advisory,
         "advisory_reasons": status.advisory_reasons,
         "leases_active": status.leases_active,
@@ -48,6 +56,29 @@ fn as_json(status: &StatusResponse) -> serde_json::Value {
             .collect::<Vec<_>>(),
         "notices": status.notices,
     })
+}
+
+/// What the lock means, spelled out while it holds.
+fn lock_lines(lock: &LockStatus) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if lock.since.is_some() {
+        lines.push(("  since", view::at(lock.since.as_ref())));
+        let opens = match lock.unlock_with.as_str() {
+            "passphrase" => "jsi unlock, which asks for the passphrase",
+            "plugin" => "jsi unlock, which has the identity's plugin ask for its PIN or touch",
+            "systemd" => "jsi unlock, where systemd-creds may decrypt the identity",
+            _ => "jsi unlock",
+        };
+        lines.push(("  opens by", opens.to_owned()));
+        lines.extend(lock.stopped.iter().map(|what| ("  stopped", what.clone())));
+        lines.extend(lock.working.iter().map(|what| ("  working", what.clone())));
+    }
+    if lock.auto_lock_at.is_some() {
+        let at = view::at(lock.auto_lock_at.as_ref());
+        lines.push(("  locks itself", format!("{at}, if nothing is used until then")));
+    }
+    lines.push(("identity", lock.identity.clone()));
+    lines
 }
 
 fn as_text(status: &StatusResponse) -> String {
@@ -73,13 +104,18 @@ fn as_text(status: &StatusResponse) -> String {
         ("since", view::at(status.started_at.as_ref())),
         ("socket", status.socket.clone()),
         ("locked", locked),
+    ];
+    if let Some(lock) = &status.lock {
+        pairs.extend(lock_lines(lock));
+    }
+    pairs.extend([
         ("leases", format!("{} active, {} stuck", status.leases_active, status.leases_stuck)),
         ("policies", format!("{} in {}", status.policies, status.policy_dir)),
         ("credentials", status.credentials.to_string()),
         ("log", log),
         ("log head", status.log_head.clone()),
         ("memory", status.guarded_memory.clone()),
-    ];
+    ]);
     if status.advisory {
         pairs.push(("advisory", "yes; assurance is at most 1".to_owned()));
         pairs.extend(status.advisory_reasons.iter().map(|why| ("  because", why.clone())));

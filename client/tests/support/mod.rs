@@ -363,7 +363,12 @@ impl Admin for Service {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusResponse> {
-        let policy_dir = self.0.lock().unwrap().policy_dir.clone();
-        Ok(Response::new(StatusResponse { policy_dir, mode: "user".into(), ..Default::default() }))
+        let state = self.0.lock().unwrap();
+        Ok(Response::new(StatusResponse {
+            policy_dir: state.policy_dir.clone(),
+            mode: "user".into(),
+            locked: state.passphrase.is_empty(),
+            ..Default::default()
+        }))
     }
 }

@@ -98,7 +98,13 @@ impl<B: Backend> Admin for AdminService<B> {
         request: Request<v1::LockRequest>,
     ) -> Result<Response<v1::LockResponse>, Status> {
         let on = connection(&request)?;
-        self.backend.lock(&on).await.map_err(status)?;
+        let passphrase = SecretBuf::new(request.into_inner().passphrase);
+        let given = !passphrase.is_empty();
+        let result = self.backend.lock(&on, passphrase).await;
+        if given {
+            on.close_soon();
+        }
+        result.map_err(status)?;
         Ok(Response::new(v1::LockResponse {}))
     }
 

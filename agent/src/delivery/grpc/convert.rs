@@ -2,7 +2,7 @@
 
 use crate::attestation::{Attestation, Fact, ProcessFacts, Via};
 use crate::clock::WallTime;
-use crate::delivery::{CredentialInfo, Explained, StatusReport};
+use crate::delivery::{CredentialInfo, Explained, LockReport, StatusReport};
 use crate::issuer::{Class, EarlyRevocation, KeySet, PublishedKey};
 use crate::lease::LeaseView;
 use crate::log::{EndReason, LeaseState};
@@ -309,5 +309,18 @@ pub(super) fn report(given: StatusReport) -> v1::StatusResponse {
             descriptors_kept: given.resources.descriptors_kept,
         }),
         identity_kind: given.identity_kind.to_owned(),
+        lock: Some(lock(given.lock)),
+    }
+}
+
+fn lock(given: LockReport) -> v1::LockStatus {
+    let words = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
+    v1::LockStatus {
+        since: given.since.map(timestamp),
+        identity: given.identity,
+        unlock_with: given.unlock_with.to_owned(),
+        auto_lock_at: given.auto_lock_at.map(timestamp),
+        stopped: words(given.stopped),
+        working: words(given.working),
     }
 }
