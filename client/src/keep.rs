@@ -344,6 +344,11 @@ pub(crate) fn left(lease: &Lease) -> Duration {
     )
 }
 
+/// How long to wait after so many failures in a row of anything.
+pub(crate) fn back_off(failures: u32) -> Duration {
+    timing::back_off(failures, None, chance())
+}
+
 /// Any number, each as likely as another.
 fn chance() -> u8 {
     let mut byte = [0];

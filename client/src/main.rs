@@ -19,10 +19,10 @@ mod plan;
 mod policy_text;
 mod project;
 mod ready;
-#[cfg(test)]
 mod redact;
 mod session;
 mod signals;
+mod supervise;
 mod terminal;
 mod view;
 

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 /// Blocks signals for this thread, and reads them. Whoever is started inherits
-/// the block.
+/// the block: see [`Signals::before`].
 pub(crate) struct Signals {
     from: SignalFd,
     ready: Readable,
@@ -18,6 +18,8 @@ pub(crate) struct Signals {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Came {
     pub(crate) signal: Signal,
+    /// The kernel sent it: for a key on the terminal, for one.
+    pub(crate) by_kernel: bool,
 }
 
 impl Signals {
@@ -39,12 +41,18 @@ impl Signals {
             if let Some(info) = self.from.read_signal()? {
                 let number = i32::try_from(info.ssi_signo).unwrap_or_default();
                 if let Ok(signal) = Signal::try_from(number) {
-                    return Ok(Came { signal });
+                    // SI_USER is 0, SI_QUEUE and its like are below: sigaction(2).
+                    return Ok(Came { signal, by_kernel: info.ssi_code > 0 });
                 }
                 continue;
             }
             self.ready.wait_fresh().await?;
         }
+    }
+
+    /// What was blocked before.
+    pub(crate) fn before(&self) -> &SigSet {
+        &self.before
     }
 
     /// Obeys them again.

@@ -25,6 +25,7 @@ mod setgid;
 mod signals;
 mod spine;
 mod startup;
+mod supervisor;
 mod two_uids;
 mod unlocking;
 mod upgrade;

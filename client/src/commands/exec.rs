@@ -8,15 +8,19 @@
 mod deliver;
 mod dry_run;
 pub(super) mod files;
+mod modes;
 pub(super) mod target;
+mod under;
 
 use crate::failure::Failure;
-use crate::files::{FileDir, Orders, Place, Reaper};
+use crate::files::{Place, Reaper};
 use crate::obtain::{Obtained, Terms, obtain};
 use crate::output::OutputFlag;
 use crate::plan::{Assignment, Gathered, Mode, Plan, Sources, assignment, scrub};
 use crate::project::require_allowed;
 use crate::session;
+use crate::supervise::link::Report;
+use crate::supervise::supervise;
 use deliver::Prepared;
 use jsi_client::v1::binding;
 use std::ffi::OsString;
@@ -24,6 +28,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use target::Target;
 pub(super) use target::measure;
+pub(super) use under::under;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -43,7 +48,9 @@ pub(crate) struct Arguments {
     #[arg(long = "fd", value_name = "NAME=REF", value_parser = assignment)]
     fd: Vec<Assignment>,
     #[command(flatten)]
-    files: files::Flags,
+    files: files::FileFlags,
+    #[command(flatten)]
+    modes: modes::ModeFlags,
     /// Only show what the command would be given, and whether it would be permitted; -o json for
     /// programs. Exits with 3 where something is denied, 4 where there is no such credential
     #[arg(long)]
@@ -61,8 +68,47 @@ pub(crate) struct Arguments {
     command: Vec<OsString>,
 }
 
-/// Returns only where something failed.
+/// Returns only where something failed, or where a supervisor has done its work.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Some(wanted) = dry(&arguments)? else { return Ok(()) };
+    let modes = arguments.modes.modes(&wanted.plan);
+    if modes.any() {
+        // What can be known to be wrong is told before anything is started.
+        arguments.files.place(&wanted.plan)?;
+        return supervise(modes, under::arguments());
+    }
+    go(arguments, wanted, &mut Duty::Own)
+}
+
+/// What the command is to have, and the command.
+struct Wanted {
+    plan: Plan,
+    target: Target,
+}
+
+/// Who sees to what goes on while the command runs.
+enum Duty<'a> {
+    /// Nobody; a reaper removes its files.
+    Own,
+    /// A supervisor, which is told.
+    Told { report: &'a mut Report, secrets: bool },
+}
+
+/// `None`: it was only to be shown.
+fn dry(arguments: &Arguments) -> Result<Option<Wanted>, Failure> {
+    let (gathered, target) = gather(arguments)?;
+    if arguments.dry_run {
+        return dry_run::run(&gathered, &target, arguments.output).map(|()| None);
+    }
+    allowed(gathered, target).map(Some)
+}
+
+fn wanted(arguments: &Arguments) -> Result<Wanted, Failure> {
+    let (gathered, target) = gather(arguments)?;
+    allowed(gathered, target)
+}
+
+fn gather(arguments: &Arguments) -> Result<(Gathered, Target), Failure> {
     let fd = arguments.fd.iter().map(|given| given.item(Mode::Descriptor, "--fd"));
     let mut others = fd.collect::<Result<Vec<_>, _>>()?;
     others.extend(arguments.files.items()?);
@@ -72,20 +118,29 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             .advise("for example: jsi exec -e PGPASSWORD=db/orders#password -- psql")
             .advise("or write a jsi.toml: jsi project --help"));
     }
-    let Some((program, rest)) = arguments.command.split_first() else {
+    let Some(program) = arguments.command.first() else {
         return Err(Failure::usage("no command is given"));
     };
     let target = Target::find(program, std::env::var_os("PATH").as_deref())?;
-    if arguments.dry_run {
-        return dry_run::run(&gathered, &target, arguments.output);
-    }
+    Ok((gathered, target))
+}
+
+fn allowed(gathered: Gathered, target: Target) -> Result<Wanted, Failure> {
     let Gathered { plan, project } = gathered;
     if let Some(project) = &project {
         require_allowed(project, &plan)?;
     }
+    Ok(Wanted { plan, target })
+}
+
+/// Obtains, delivers, becomes. Returns only where something failed.
+fn go(arguments: Arguments, wanted: Wanted, duty: &mut Duty<'_>) -> Result<(), Failure> {
+    let Wanted { plan, target } = wanted;
     let place = arguments.files.place(&plan)?;
     let mut command = Command::new(target.path());
-    command.arg0(program).args(rest);
+    if let Some((program, rest)) = arguments.command.split_first() {
+        command.arg0(program).args(rest);
+    }
     if !arguments.keep_env {
         for name in scrub::dangerous(std::env::vars_os().map(|(name, _)| name)) {
             command.env_remove(name);
@@ -97,12 +152,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         note: arguments.note,
         ..Terms::default()
     };
+    let what = (&plan, place.as_ref());
     let (obtained, prepared) = if plan.wants().next().is_some() {
-        session::block_on(supply(&mut command, (&plan, place.as_ref()), &terms))?
+        session::block_on(supply(&mut command, what, &terms, duty))?
     } else {
         session::drop_group(); // no connection is made that would do so
         let nothing = Obtained::default();
-        let prepared = deliver::prepare(&mut command, (&plan, place.as_ref()), &nothing, guard)?;
+        let prepared = duty.prepare(&mut command, what, &nothing)?;
         (nothing, prepared)
     };
     Err(become_it(&mut command, &target, &obtained, prepared))
@@ -115,10 +171,11 @@ async fn supply(
     command: &mut Command,
     (plan, place): (&Plan, Option<&Place>),
     terms: &Terms,
+    duty: &mut Duty<'_>,
 ) -> Result<(Obtained, Prepared), Failure> {
     let agent = session::agent().await?;
     let obtained = obtain(&agent, plan, terms).await?;
-    match deliver::prepare(command, (plan, place), &obtained, guard) {
+    match duty.prepare(command, (plan, place), &obtained) {
         Ok(prepared) => Ok((obtained, prepared)),
         Err(failure) => {
             obtained.give_back(&agent).await;
@@ -127,10 +184,26 @@ async fn supply(
     }
 }
 
-/// Starts what removes the files when this process, which becomes the command,
-/// has ended.
-fn guard(dir: &FileDir, orders: &Orders) -> Result<(), Failure> {
-    Reaper::start(dir, std::process::id(), orders).map(drop)
+impl Duty<'_> {
+    fn prepare(
+        &mut self,
+        command: &mut Command,
+        what: (&Plan, Option<&Place>),
+        obtained: &Obtained,
+    ) -> Result<Prepared, Failure> {
+        if let Self::Told { report, secrets } = self {
+            report.obtained(obtained, *secrets)?;
+        }
+        let prepared = deliver::prepare(command, what, obtained, |dir, orders| match self {
+            // This process becomes the command.
+            Self::Own => Reaper::start(dir, std::process::id(), orders).map(drop),
+            Self::Told { report, .. } => report.files(orders),
+        })?;
+        if let Self::Told { report, .. } = self {
+            report.ready()?;
+        }
+        Ok(prepared)
+    }
 }
 
 /// Executes the command. What comes back is why that could not be done.

@@ -30,6 +30,7 @@ mod whoami;
 
 use crate::failure::Failure;
 use crate::output::{self, When};
+use crate::supervise::child::{MONITOR, UNDER};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -102,9 +103,14 @@ pub(crate) fn main() -> ExitCode {
     if let Some(hidden) = hidden() {
         return hidden;
     }
-    let exec = becomes_a_command();
-    match run() {
+    code_of(run(), becomes_a_command())
+}
+
+fn code_of(done: Result<(), Failure>, exec: bool) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
+        // A command's own, by way of its supervisor.
+        Err(Failure::Quiet(code)) if exec => ExitCode::from(code),
         Err(failure) => {
             let code = failure.report();
             // What `jsi exec` returns otherwise is its command's own.
@@ -125,6 +131,8 @@ fn hidden() -> Option<ExitCode> {
     let mut words = std::env::args_os().skip(1);
     match words.next() {
         Some(word) if word == crate::files::REAPER => Some(crate::files::reap::main(words)),
+        Some(word) if word == UNDER => Some(code_of(exec::under(words), true)),
+        Some(word) if word == MONITOR => Some(crate::supervise::monitor::main(words)),
         // The scripts of shells: `jsi complete -- WORDS`.
         Some(word) if word == "complete" => {
             let words: Vec<OsString> = words.skip(1).collect();

@@ -3,9 +3,9 @@
 use super::{Place, sweep, wipe};
 use crate::failure::Failure;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use nix::fcntl::{OFlag, open, openat, renameat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
@@ -59,6 +59,23 @@ impl FileDir {
             return Ok(Self { path: place.path.join(name), fd, own: true });
         }
         Err(fault(&"every name that was tried is taken"))
+    }
+
+    /// One that [`FileDir::fresh`] made for another process of ours.
+    pub(crate) fn existing(path: &Path) -> Result<Self, Failure> {
+        let fault = |error: &dyn std::fmt::Display| {
+            Failure::new(format!("cannot open the directory {}: {error}", path.display()))
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = open(path, flags, Mode::empty()).map_err(|errno| fault(&errno.desc()))?;
+        let stat = fstat(&fd).map_err(|errno| fault(&errno.desc()))?;
+        let ours = stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o077 == 0;
+        let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+        if !ours || !named {
+            return Err(fault(&"it is not a directory of jsi's own"));
+        }
+        flock(&fd, FlockOperation::NonBlockingLockShared).map_err(|error| fault(&error))?;
+        Ok(Self { path: path.to_owned(), fd, own: true })
     }
 
     /// One that is not made for the files, and stays.

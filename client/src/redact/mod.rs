@@ -5,7 +5,9 @@ mod automaton;
 mod forms;
 mod stream;
 
-use automaton::Automaton;
+pub(crate) use automaton::Automaton;
+pub(crate) use stream::Redactor;
+
 use std::rc::Rc;
 use zeroize::Zeroizing;
 

@@ -17,7 +17,7 @@ const LONGEST_TEMPLATE: u64 = 1024 * 1024;
 const ENDS: [&str; 5] = ["tmpl", "tpl", "template", "j2", "jsi"];
 
 #[derive(clap::Args)]
-pub(super) struct Flags {
+pub(super) struct FileFlags {
     /// Put the same into a file on memory that goes with the command or its lease; NAME
     /// becomes its path
     #[arg(long = "file", value_name = "NAME=REF", value_parser = assignment)]
@@ -44,7 +44,7 @@ fn template(given: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
-impl Flags {
+impl FileFlags {
     /// What they name.
     pub(super) fn items(&self) -> Result<Vec<Item>, Failure> {
         let files = self.file.iter().map(|given| given.item(Mode::File, "--file"));
