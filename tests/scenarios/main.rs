@@ -26,6 +26,7 @@ mod signals;
 mod spine;
 mod startup;
 mod supervisor;
+mod terminal;
 mod two_uids;
 mod unlocking;
 mod upgrade;

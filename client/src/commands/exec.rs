@@ -40,7 +40,13 @@ Variables are readable by every process of the same user; --fd is not: the
 command reads the value from the path in the variable.
   jsi exec -e PGPASSWORD=db/orders#password -- psql -h db orders
   jsi exec --fd TOKEN_FILE=ci/deploy -- deploy --token-file-from-env
-  jsi exec -e 'URL=postgres://app:${jsi:db/orders|urlencode}@db/orders' -- app")]
+  jsi exec -e 'URL=postgres://app:${jsi:db/orders|urlencode}@db/orders' -- app
+--file and --template are for what must have a path; the file is removed when the
+command has ended, even by SIGKILL, and when its lease has.
+  jsi exec --template CONFIG=app.yaml.tmpl -- sh -c 'app --config $CONFIG'
+--renew, --watch and --redact keep jsi beside the command, with the same signals,
+terminal and exit code.
+  jsi exec --renew --watch --file CERT=tls/app -- server")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     sources: Sources,

@@ -45,7 +45,7 @@ impl Supervisor {
         match frame {
             None => self.run.is_linked = false,
             Some(Frame::Pid(pid)) => self.run.pid = Some(pid),
-            Some(Frame::Lease(lease)) => self.leases.push(lease),
+            Some(Frame::Lease(lease)) => self.leases.push(*lease),
             Some(Frame::Secret(label, value)) => self.secret(&label, value),
             Some(Frame::Failed { again }) => self.run.failed = Some(again),
             Some(Frame::Files(orders)) => match self.guard(orders) {
@@ -171,13 +171,11 @@ impl Supervisor {
     /// The command is to have other values.
     fn change(&mut self) {
         match self.modes.watch {
-            None => {}
-            Some(OnChange::Restart) => {
-                if !self.restarting {
-                    self.restarting = true;
-                    self.terminate();
-                }
+            Some(OnChange::Restart) if !self.restarting => {
+                self.restarting = true;
+                self.terminate();
             }
+            None | Some(OnChange::Restart) => {}
             Some(OnChange::Signal(_)) if self.refresh.is_some() => self.once_more = true,
             Some(OnChange::Signal(signal)) => match self.start_refresh() {
                 Ok(true) => {}
@@ -213,7 +211,7 @@ impl Supervisor {
     pub(super) fn refreshed(&mut self, frame: Option<Frame>) {
         let Some(mut refresh) = self.refresh.take() else { return };
         match frame {
-            Some(Frame::Lease(lease)) => refresh.leases.push(lease),
+            Some(Frame::Lease(lease)) => refresh.leases.push(*lease),
             Some(Frame::Secret(label, value)) => self.secret(&label, value),
             Some(Frame::Files(orders)) => {
                 // New values are looked for before the command can have them.

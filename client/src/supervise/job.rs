@@ -59,10 +59,12 @@ impl Job {
 
 /// Stops this process as its child was stopped, until somebody lets it go on.
 pub(super) fn stop_like(signal: Signal) {
-    let only: SigSet = [signal].into_iter().collect();
-    let blocked = only.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_UNBLOCK);
-    // Where the group is an orphan the kernel does not stop it, nor its child.
+    // Pending before it is let through: the key that stopped the child may have
+    // left one, too, and both are to stop this process once.
     let _ = raise(signal);
+    let only: SigSet = [signal].into_iter().collect();
+    // Where the group is an orphan the kernel does not stop it, nor its child.
+    let blocked = only.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_UNBLOCK);
     if let Ok(before) = blocked {
         let _ = before.thread_set_mask(); // of a mask that was in force
     }

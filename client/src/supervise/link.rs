@@ -35,7 +35,7 @@ pub(super) enum Frame {
     /// Its pid.
     Pid(u32),
     /// A lease that it holds.
-    Lease(Lease),
+    Lease(Box<Lease>),
     /// A value that it was given, and what it is called.
     Secret(String, Zeroizing<Vec<u8>>),
     /// Files that it will make once it is answered.
@@ -141,7 +141,7 @@ fn frame(kind: u8, body: &[u8]) -> io::Result<Frame> {
         LEASE => {
             let (left, id) = text()?.split_once(' ').ok_or_else(malformed)?;
             let left: u64 = left.parse().map_err(|_| malformed())?;
-            Frame::Lease(lease(id, left))
+            Frame::Lease(Box::new(lease(id, left)))
         }
         SECRET => {
             let end = body.iter().position(|b| *b == 0).ok_or_else(malformed)?;
