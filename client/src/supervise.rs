@@ -153,9 +153,6 @@ enum Event {
 
 impl Supervisor {
     fn begin(modes: Modes, arguments: Vec<OsString>) -> io::Result<Self> {
-        if modes.redact && !modes.follow() {
-            session::hide(); // no agent needs to look at this process
-        }
         let signals = Signals::take(&TAKEN)?;
         let (blocked, core) = (*signals.before(), child::no_core());
         let recipe = Recipe { arguments, blocked, core, secrets: modes.redact };

@@ -294,6 +294,40 @@ fn the_supervisor_holds_no_secret_unless_it_redacts() {
     talk.expect("CODE 0");
 }
 
+#[test]
+fn a_user_agent_serves_supervised_commands_too() {
+    needs_root!();
+    let host = jsi_tests::Setup::user(PEERS[0].uid).start(|world| {
+        vec![("orders", jsi_tests::permit(PEERS[0].uid, "db/orders", &world.bin("shell")))]
+    });
+    let secret = random_secret();
+    host.put("db/orders", &secret);
+    for modes in ["--redact", "--redact --renew --file T=db/orders"] {
+        let script = format!("jsi exec {modes} -e X=db/orders -- /bin/sh -c 'echo $X; cat $T'");
+        let out = host.shell(PEERS[0], &script).input("x").run().succeeded().without(&secret);
+        assert!(out.stdout.starts_with("[redacted db/orders#value]\n"), "{out}");
+    }
+    let mut talk = up(&host, "--renew --ttl 2s -e X=db/orders", "echo UP; read x");
+    jsi_tests::until("it is renewed", LIMIT, || (renewals(&host) >= 3).then_some(()));
+    talk.say("");
+    talk.expect("CODE 0");
+}
+
+#[test]
+fn the_command_of_a_set_group_id_client_dies_with_its_supervisor() {
+    needs_root!();
+    let (host, _) = host_with_a_secret();
+    // A group that nobody is in, as root would install it.
+    let jsi = host.world.bin("jsi");
+    std::os::unix::fs::chown(&jsi, Some(0), Some(29_999)).unwrap();
+    std::fs::set_permissions(&jsi, std::os::unix::fs::PermissionsExt::from_mode(0o2755)).unwrap();
+    let mut talk = up(&host, "--renew -e X=db/orders", "echo UP; exec sleep 60");
+    let command = command(&host);
+    kill(parent(command), Signal::SIGKILL).unwrap();
+    gone(command);
+    talk.kill();
+}
+
 /// It stands in the memory of a process.
 fn in_memory(pid: Pid, wanted: &[u8]) -> bool {
     use std::io::{Read, Seek, SeekFrom};

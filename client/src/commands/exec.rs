@@ -19,6 +19,7 @@ use crate::output::OutputFlag;
 use crate::plan::{Assignment, Gathered, Mode, Plan, Sources, assignment, scrub};
 use crate::project::require_allowed;
 use crate::session;
+use crate::supervise::child;
 use crate::supervise::link::Report;
 use crate::supervise::supervise;
 use deliver::Prepared;
@@ -96,8 +97,8 @@ struct Wanted {
 enum Duty<'a> {
     /// Nobody; a reaper removes its files.
     Own,
-    /// A supervisor, which is told.
-    Told { report: &'a mut Report, secrets: bool },
+    /// A supervisor, which is told, and whose end is to be this one's.
+    Told { report: &'a mut Report, secrets: bool, parent: u32 },
 }
 
 /// `None`: it was only to be shown.
@@ -197,7 +198,7 @@ impl Duty<'_> {
         what: (&Plan, Option<&Place>),
         obtained: &Obtained,
     ) -> Result<Prepared, Failure> {
-        if let Self::Told { report, secrets } = self {
+        if let Self::Told { report, secrets, .. } = self {
             report.obtained(obtained, *secrets)?;
         }
         let prepared = deliver::prepare(command, what, obtained, |dir, orders| match self {
@@ -205,8 +206,12 @@ impl Duty<'_> {
             Self::Own => Reaper::start(dir, std::process::id(), orders).map(drop),
             Self::Told { report, .. } => report.files(orders),
         })?;
-        if let Self::Told { report, .. } = self {
+        if let Self::Told { report, parent, .. } = self {
             report.ready()?;
+            // Once more: where root installed jsi set-group-ID, what was said
+            // before was forgotten when the group changed (prctl(2)).
+            session::drop_group();
+            child::die_with(*parent)?;
         }
         Ok(prepared)
     }

@@ -16,6 +16,8 @@ pub(crate) const COMMAND: &str = "reap-files";
 /// How long a reaper may take until it is ready. It gives up asking the agent
 /// before.
 const READY: Duration = Duration::from_secs(10);
+/// How long it may take to answer later: it has nothing else to do.
+const ANSWER: Duration = Duration::from_secs(2);
 /// By which the agent is found.
 const KEPT: [&str; 2] = ["JSI_AUTH_SOCK", "XDG_RUNTIME_DIR"];
 
@@ -73,6 +75,7 @@ fn start(dir: &FileDir, process: u32, orders: &Orders) -> io::Result<Reaper> {
     }
     let ended = child.wait()?;
     ready?;
+    channel.set_read_timeout(Some(ANSWER))?;
     if !ended.success() {
         return Err(io::Error::other(format!("it ended at once ({ended})")));
     }

@@ -81,6 +81,10 @@ impl Supervisor {
 
     fn redact_anew(&mut self) {
         if self.modes.redact {
+            if !self.modes.follow() {
+                // An agent of our own uid has looked at this process, and need not again.
+                crate::session::hide();
+            }
             let by = self.secrets.compile();
             self.run.pumps.iter_mut().for_each(|pump| pump.redact(by.clone()));
             lock_memory();

@@ -110,6 +110,8 @@ pub(super) fn no_core() -> u64 {
 pub(crate) struct Orders {
     pub(crate) report: super::link::Report,
     pub(crate) secrets: bool,
+    /// Our parent.
+    pub(crate) parent: u32,
     /// `None`: become the command.
     pub(crate) refresh: Option<(u32, std::path::PathBuf)>,
     /// The arguments of `jsi exec`.
@@ -127,7 +129,8 @@ pub(crate) fn under(words: impl Iterator<Item = OsString>) -> Result<Orders, Fai
         return Err(told());
     };
     let number = |text: &str| text.parse::<i32>().map_err(|_| told());
-    die_with(parent.parse().map_err(|_| told())?)?;
+    let parent = parent.parse().map_err(|_| told())?;
+    die_with(parent)?;
     let blocked: SigSet =
         blocked.split(',').filter_map(|name| name.parse::<Signal>().ok()).collect();
     let _ = blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK); // of signals that there are
@@ -143,11 +146,17 @@ pub(crate) fn under(words: impl Iterator<Item = OsString>) -> Result<Orders, Fai
     };
     let report = super::link::Report::open(number(report)?, number(go)?)
         .map_err(|error| Failure::new(format!("cannot reach the supervisor: {error}")))?;
-    Ok(Orders { report, secrets: *secrets == "secrets", refresh, arguments: arguments.to_vec() })
+    Ok(Orders {
+        report,
+        secrets: *secrets == "secrets",
+        parent,
+        refresh,
+        arguments: arguments.to_vec(),
+    })
 }
 
 /// The kernel kills this process when its parent ends, however that ends.
-pub(super) fn die_with(parent: u32) -> Result<(), Failure> {
+pub(crate) fn die_with(parent: u32) -> Result<(), Failure> {
     let done = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
     // It may have ended before.
     if done.is_err() || parent_id() != parent {

@@ -53,8 +53,8 @@ fn monitor(words: &[OsString]) -> Result<Ended, Failure> {
         return Err(told());
     }
     let parent = number(parent).and_then(|pid| u32::try_from(pid).ok()).ok_or_else(told)?;
+    session::drop_group(); // before it, since it would be forgotten
     die_with(parent)?;
-    session::drop_group();
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(format!("cannot give the command a terminal: {error}"))
     };

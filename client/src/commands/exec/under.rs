@@ -21,11 +21,11 @@ pub(super) fn arguments() -> Vec<OsString> {
 /// The hidden subcommand. Returns only where something failed, or where it was
 /// to fill files in anew.
 pub(crate) fn under(words: impl Iterator<Item = OsString>) -> Result<(), Failure> {
-    let child::Orders { mut report, secrets, refresh, arguments } = child::under(words)?;
+    let child::Orders { mut report, secrets, parent, refresh, arguments } = child::under(words)?;
     let done = parse(arguments).and_then(|arguments| match refresh {
         None => {
             let wanted = wanted(&arguments)?;
-            go(arguments, wanted, &mut Duty::Told { report: &mut report, secrets })
+            go(arguments, wanted, &mut Duty::Told { report: &mut report, secrets, parent })
         }
         Some((pid, directory)) => {
             let wanted = wanted(&arguments)?;
