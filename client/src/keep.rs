@@ -9,7 +9,7 @@ mod timing;
 use crate::alarm::{Alarm, boot_time};
 use crate::session;
 use jsi_client::v1::lease_event::Kind;
-use jsi_client::v1::{EndReason, Lease, LeaseEvent, Reason};
+use jsi_client::v1::{EndReason, Lease, LeaseEvent, LeaseState, Reason};
 use jsi_client::{Agent, Error, Watch};
 use std::io;
 use std::time::Duration;
@@ -95,9 +95,7 @@ struct Kept {
     until: Duration,
     renew_at: Option<Duration>,
     failures: u32,
-    /// A watch has shown it: its absence from the next one means its end.
-    seen: bool,
-    /// The present watch has.
+    /// The present watch has shown it.
     present: bool,
     /// It was said that it cannot be lengthened.
     last: bool,
@@ -120,7 +118,7 @@ impl Task {
                     }
                 },
                 event = next_event(&mut self.watch), if self.watch.is_some() => match event {
-                    Some(event) => self.happened(event),
+                    Some(event) => self.happened(event).await,
                     None => self.lost(),
                 },
                 _ = self.alarm.wait() => self.act().await,
@@ -146,7 +144,6 @@ impl Task {
                     until,
                     renew_at,
                     failures: 0,
-                    seen: watching,
                     present: watching,
                     last: false,
                 }
@@ -209,18 +206,18 @@ impl Task {
         self.failures = self.failures.saturating_add(1);
     }
 
-    fn happened(&mut self, event: LeaseEvent) {
+    async fn happened(&mut self, event: LeaseEvent) {
         let kind = event.kind();
         let Some(lease) = event.lease else {
             match kind {
-                Kind::Synced => self.synced(),
+                Kind::Synced => self.synced().await,
                 Kind::Lost => self.lost(),
                 _ => {}
             }
             return;
         };
         let Some(kept) = self.leases.iter_mut().find(|kept| kept.id == lease.id) else { return };
-        (kept.seen, kept.present) = (true, true);
+        kept.present = true;
         match kind {
             Kind::Present if lease.outdated => self.tell(News::Rotated(lease.id)),
             Kind::Rotated => self.tell(News::Rotated(lease.id)),
@@ -236,23 +233,34 @@ impl Task {
         }
     }
 
-    /// A lease that was seen once and is not there any more has ended while
-    /// nobody listened.
-    fn synced(&mut self) {
+    /// All that live have been shown.
+    async fn synced(&mut self) {
         if std::mem::take(&mut self.failures) > 0 {
             self.tell(News::Trouble("the agent tells of leases again".to_owned()));
         }
         let absent = self.leases.iter().filter(|kept| !kept.present);
-        let absent: Vec<_> = absent.map(|kept| (kept.id.clone(), kept.seen)).collect();
-        for (id, seen) in absent {
-            if seen {
-                self.ended(&id, EndReason::Unspecified);
-            } else {
-                self.tell(News::Trouble(format!(
+        let absent: Vec<_> = absent.map(|kept| kept.id.clone()).collect();
+        for id in absent {
+            self.look(&id).await;
+        }
+    }
+
+    /// What a watch has not shown may have ended while nobody listened, or have
+    /// been granted just now, or not be for this program to see.
+    async fn look(&mut self, id: &str) {
+        let Ok(agent) = self.agent().await else { return };
+        match agent.lease(id).await {
+            Ok(lease) if lease.state() == LeaseState::Active => {}
+            Ok(lease) => self.ended(id, lease.end_reason()),
+            Err(error) if is_over(&error) => match agent.who_am_i().await {
+                Ok((who, _)) if who.via == "direct" => self.tell(News::Trouble(format!(
                     "the agent does not show {id} to this jsi, which it does not know as its \
                      client (genuine_clients, enrolled_clients): it can be neither renewed nor watched"
-                )));
-            }
+                ))),
+                Ok(_) => self.ended(id, EndReason::Unspecified),
+                Err(_) => {} // asked again with the next watch
+            },
+            Err(_) => {} // asked again with the next watch
         }
     }
 

@@ -157,6 +157,47 @@ fn values_are_taken_out_of_both_streams_in_every_form() {
 }
 
 #[test]
+fn output_to_files_and_to_who_stops_reading_is_redacted_too() {
+    needs_root!();
+    let (host, secret) = host_with_a_secret();
+    let exec = "jsi exec --redact -e X=db/orders --";
+    let script = format!("{exec} /bin/sh -c 'echo $X; echo $X >&2' >out 2>err; cat out err");
+    let label = "[redacted db/orders#value]";
+    host.shell(PEERS[0], &script).run().succeeded().printed(&format!("{label}\n{label}"));
+    // Who reads no more ends the command, as without a supervisor.
+    let script = format!("({exec} /bin/sh -c 'exec yes $X'; echo CODE $? >&2) | head -n 1");
+    host.shell(PEERS[0], &script).run().succeeded().printed(label).says("CODE 141");
+    // Much of it comes through whole.
+    let much = "seq 1 300000; echo $X; seq 1 300000";
+    let script = format!("{exec} /bin/sh -c '{much}' | cksum; X='{label}'; ({much}) | cksum");
+    let out = host.shell(PEERS[0], &script).run().succeeded().without(&secret);
+    let sums: Vec<&str> = out.stdout.lines().collect();
+    assert_eq!(sums[0], sums[1], "{out}");
+}
+
+#[test]
+fn a_restart_waits_for_an_agent_that_is_away_and_not_for_one_that_denies() {
+    needs_root!();
+    let (mut host, secret) = host_with_a_secret();
+    let script = "jsi exec --watch=restart -e X=db/orders -- /bin/sh -c 'echo $X; exec sleep 60'";
+    let mut talk = host.shell(PEERS[0], &format!("{script}; echo CODE $?")).talk();
+    talk.expect(&secret);
+    // An agent that stops takes its leases back; the command has a new one from the next.
+    assert!(host.stop().success());
+    std::thread::sleep(Duration::from_millis(700));
+    host.start();
+    talk.expect(&secret);
+    assert_eq!(live(&host).len(), 1);
+    let forbid = "forbid(principal, action == Action::\"request\", \
+                  resource == Credential::\"db/orders\");";
+    host.world.write_policy("forbid", forbid);
+    host.admin(["reload"]).run().succeeded();
+    replace(&host);
+    talk.expect("CODE 125");
+    assert!(live(&host).is_empty());
+}
+
+#[test]
 fn a_question_without_a_newline_is_seen() {
     needs_root!();
     let (host, _) = host_with_a_secret();

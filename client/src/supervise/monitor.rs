@@ -46,6 +46,7 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn monitor(words: &[OsString]) -> Result<Ended, Failure> {
+    let _ = nix::sys::prctl::set_name(c"jsi-monitor");
     let told = || Failure::usage(format!("{} is for jsi itself", super::child::MONITOR));
     let number = |word: &OsString| word.to_str().and_then(|word| word.parse::<i32>().ok());
     let [parent, report, go, under, _, rest @ ..] = words else { return Err(told()) };
