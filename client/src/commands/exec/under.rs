@@ -33,6 +33,7 @@ pub(crate) fn under(words: impl Iterator<Item = OsString>) -> Result<(), Failure
             let terms = Terms {
                 binding: Some(binding::Kind::Pid(pid)),
                 target: Some(wanted.target.claim()),
+                delivery: None,
                 note: arguments.note,
             };
             session::block_on(again(&plan, &terms, &directory, &mut report, secrets))
