@@ -79,8 +79,11 @@ pub(super) fn settle(role: Role, parent: Option<Pid>) -> Result<(), HardeningErr
     hide()?;
     step("set the process name", prctl::set_name(role.name()))?;
     if let Some(parent) = parent {
-        // After the last change of uid, which would clear it.
-        step("ask to die with the broker", prctl::set_pdeathsig(Signal::SIGKILL))?;
+        if role != Role::Unwrap {
+            // After the last change of uid, which would clear it. One that unwraps
+            // has to end its plugin first: it watches its socket instead.
+            step("ask to die with the broker", prctl::set_pdeathsig(Signal::SIGKILL))?;
+        }
         if getppid() != parent {
             let gone = io::Error::other("the broker has ended");
             return step("begin", Err(gone));

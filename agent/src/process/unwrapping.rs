@@ -3,12 +3,13 @@
 //! systemd-creds: programs of others, that never run in the broker.
 
 use super::handoff::{Handoff, Role};
-use super::sys::signal;
+use super::sys::{fork, signal};
 use super::{SeqPacket, Settings};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, getpid};
+use nix::unistd::{Pid, getpgrp, getpid};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -82,5 +83,20 @@ pub(super) fn link() -> io::Result<OwnedFd> {
     let link = io::stdin().as_fd().try_clone_to_owned()?;
     let null = std::fs::OpenOptions::new().read(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
+    let watched = link.try_clone()?;
+    std::thread::spawn(move || end_with(&watched));
     Ok(link)
+}
+
+/// Whoever asked has gone or given up: a plugin that waits for a device would
+/// go on waiting.
+fn end_with(link: &OwnedFd) {
+    // POLLHUP is always among what is waited for.
+    let mut gone = [PollFd::new(link.as_fd(), PollFlags::empty())];
+    while poll(&mut gone, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
+    if getpgrp() == getpid() {
+        let _ = killpg(getpgrp(), Signal::SIGKILL); // ourselves among it
+    }
+    // In the group of a command that a person runs: the plugin sees the end of its input.
+    fork::leave(1);
 }

@@ -130,7 +130,9 @@ impl Plugin {
     }
 
     fn failed(&self, why: &str) -> String {
-        let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        // age sets marks of text direction round what it quotes.
+        let shown = why.chars().filter(|c| !matches!(c, '\u{2066}'..='\u{2069}'));
+        let why: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
         format!("the plugin age-plugin-{} did not do it: {:.400}", self.name, why.trim())
     }
 }
