@@ -115,10 +115,20 @@ pub enum Assurance {
 }
 
 impl Assurance {
+    /// All of them, from the lowest.
+    pub const ALL: [Self; 5] =
+        [Self::Uid, Self::Executable, Self::Image, Self::Isolated, Self::Enforced];
+
     /// 0 to 4.
     #[must_use]
     pub fn level(self) -> u8 {
         self as u8
+    }
+
+    /// The level of that number.
+    #[must_use]
+    pub fn of_level(level: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.level() == level)
     }
 }
 
@@ -173,6 +183,18 @@ pub enum Via {
     GenuineClient,
     /// The caller is a `jsi` whose digest a user agent knows; advisory agents only.
     EnrolledClient,
+}
+
+impl Via {
+    /// Its name in policy: `context.via`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::GenuineClient => "genuine_client",
+            Self::EnrolledClient => "enrolled_client",
+        }
+    }
 }
 
 /// Who asks, verified. Output of this stage. Facts alone: whoever keeps many

@@ -10,6 +10,8 @@ mod lifetime;
 #[cfg(test)]
 mod manual;
 mod places;
+mod policy;
+mod policy_test;
 mod record_line;
 mod rekey;
 mod serve;
@@ -19,6 +21,7 @@ mod template;
 use crate::attestation::attestor;
 use crate::process;
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// A subcommand: takes the arguments behind its name, prints its own errors.
@@ -32,6 +35,7 @@ const SUBCOMMANDS: &[(&str, Subcommand)] = &[
     ("check", check::main),
     ("facts", facts::main),
     ("init", init::main),
+    ("policy", policy::main),
     ("rekey", rekey::main),
 ];
 
@@ -76,4 +80,34 @@ fn parsed<A: clap::Parser>(name: &str, words: &[OsString]) -> Result<A, ExitCode
         let _ = error.print();
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
     })
+}
+
+/// Prints what was asked for by name.
+fn printed(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// An error with all that caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+/// What others wrote, without what a terminal obeys or what turns the direction
+/// of writing.
+fn printable(text: &str) -> String {
+    let moves = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().map(|c| if moves(c) { '\u{fffd}' } else { c }).collect()
 }

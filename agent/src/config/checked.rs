@@ -119,6 +119,12 @@ pub struct Lifetimes {
     pub max_ttl: Duration,
 }
 
+impl Lifetimes {
+    /// Where the file says nothing: an hour's work, a day at most.
+    pub const BUILT_IN: Self =
+        Self { default_ttl: Duration::from_secs(3_600), max_ttl: Duration::from_secs(24 * 3_600) };
+}
+
 /// One configured credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialConfig {

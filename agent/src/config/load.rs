@@ -21,9 +21,6 @@ const PINENTRY: &str = "/usr/bin/pinentry";
 const PLUGIN_DIRS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 /// Where packages put the client; root owns both places.
 const GENUINE_CLIENTS: [&str; 2] = ["/usr/bin/jsi", "/usr/local/bin/jsi"];
-/// Lifetimes where the file says nothing: an hour's work, a day at most.
-const LIFETIMES: Lifetimes =
-    Lifetimes { default_ttl: Duration::from_secs(3_600), max_ttl: Duration::from_secs(24 * 3_600) };
 /// SIGTERM's wait for revocations: below systemd's 90 seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest owner or purpose: they stand in tables and in the log.
@@ -95,8 +92,11 @@ fn check(
     }
     let mode = said.or(likely).unwrap_or(Mode::User);
     let place = Place { source: source.map(|(source, _)| source), env, mode };
-    let lifetimes =
-        place.lifetimes(raw.agent.default_ttl.as_ref(), raw.agent.max_ttl.as_ref(), LIFETIMES)?;
+    let lifetimes = place.lifetimes(
+        raw.agent.default_ttl.as_ref(),
+        raw.agent.max_ttl.as_ref(),
+        Lifetimes::BUILT_IN,
+    )?;
     let tables = |top| source.map_or_else(|| Ok(Vec::new()), |(source, _)| sections(source, top));
     let issuers = issuers::issuers(tables("issuers")?)?;
     let mut credentials = BTreeMap::new();

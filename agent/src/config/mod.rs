@@ -26,6 +26,7 @@ pub use issuers::{
     Algorithm, ClaimTemplate, CredentialSettings, IssuerConfig, JwtCredential, JwtIssuerConfig,
 };
 pub use load::{load, load_in};
+pub use raw::{error_at, read_toml};
 pub use template::{Piece, Placeholder, Template};
 pub use trust::{TrustError, read_trusted, trusted_entries, trusted_path};
 

@@ -4,7 +4,8 @@
 
 use super::duration::parse_duration;
 use super::error::{ConfigError, near_miss};
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -136,6 +137,11 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// Reads the file's text.
     pub(super) fn parse(self) -> Result<RawFile, ConfigError> {
+        self.read()
+    }
+
+    /// Reads any text of this kind.
+    fn read<T: DeserializeOwned>(self) -> Result<T, ConfigError> {
         toml::from_str(self.text).map_err(|error| self.toml(&error))
     }
 
@@ -157,6 +163,21 @@ impl Source<'_> {
             message: message.into(),
         }
     }
+}
+
+/// Reads a TOML text of another kind than the configuration, whose errors look
+/// the same: file, line, column, and the name that was probably meant.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn read_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    Source { path, text }.read()
+}
+
+/// An error at that place of a text.
+#[must_use]
+pub fn error_at(path: &Path, text: &str, span: Range<usize>, message: String) -> ConfigError {
+    Source { path, text }.error(span, message)
 }
 
 /// serde's "unknown field `a`, expected one of `b`, `c`", with the near miss in

@@ -1,7 +1,7 @@
 //! Annotations: what limits a permit brings with it.
 
 use super::BindingKind;
-use crate::config::{near_miss, parse_duration};
+use crate::config::{format_duration, near_miss, parse_duration};
 use std::time::Duration;
 
 /// Those that a permit may carry. `@id` may stand on a forbid too.
@@ -25,6 +25,33 @@ pub(super) struct OwnLimits {
     pub(super) hold_none: bool,
     /// `@allow_unbounded`
     pub(super) allow_unbounded: bool,
+}
+
+impl OwnLimits {
+    /// Annotation and value of each that is set.
+    pub(super) fn pairs(&self) -> Vec<(String, String)> {
+        let mut pairs = Vec::new();
+        let mut add = |name: &str, value: String| pairs.push((name.to_owned(), value));
+        if let Some(ttl) = self.max_ttl {
+            add("max_ttl", format_duration(ttl));
+        }
+        if let Some(uses) = self.max_uses {
+            add("max_uses", uses.to_string());
+        }
+        for name in &self.approvals {
+            add("approval", name.clone());
+        }
+        if let Some(bind) = self.bind {
+            add("bind", bind.name().to_owned());
+        }
+        if self.hold_none {
+            add("hold", "none".to_owned());
+        }
+        if self.allow_unbounded {
+            add("allow_unbounded", String::new());
+        }
+        pairs
+    }
 }
 
 /// An annotation that is not taken: its name, and why.
@@ -96,16 +123,10 @@ fn take(limits: &mut OwnLimits, name: &str, value: &str) -> Result<(), String> {
             limits.approvals = names;
         }
         "bind" => {
-            limits.bind = Some(match value {
-                "process" => BindingKind::Process,
-                "connection" => BindingKind::Connection,
-                "none" => BindingKind::None,
-                _ => {
-                    return Err(format!(
-                        "@bind({value:?}) is none of \"process\", \"connection\", \"none\""
-                    ));
-                }
-            });
+            let known = BindingKind::of_name(value);
+            limits.bind = Some(known.ok_or_else(|| {
+                format!("@bind({value:?}) is none of \"process\", \"connection\", \"none\"")
+            })?);
         }
         "hold" if value == "none" => limits.hold_none = true,
         "hold" => return Err(format!("@hold({value:?}): the only value is \"none\"")),

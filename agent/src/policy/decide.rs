@@ -12,7 +12,6 @@ use super::{
 };
 use crate::attestation::Assurance;
 use crate::clock::BootTime;
-use crate::config::format_duration;
 use crate::names::{CredentialName, RequestId};
 use cedar_policy::Decision as Cedar;
 use std::collections::BTreeMap;
@@ -236,14 +235,11 @@ impl Policies {
             .map(|error| {
                 let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
                 let rule = rule(error.policy_id());
-                Step {
-                    policy: rule
-                        .as_ref()
-                        .map_or_else(|| error.policy_id().to_string(), |r| r.name.clone()),
-                    permit: rule.is_some_and(|rule| rule.permit),
-                    outcome: Outcome::Error,
-                    detail: error.inner().to_string(),
-                }
+                let step = match rule {
+                    Some(rule) => Step::of(&rule),
+                    None => Step { policy: error.policy_id().to_string(), ..Step::default() },
+                };
+                Step { outcome: Outcome::Error, detail: error.inner().to_string(), ..step }
             })
             .collect();
         if let Some(first) = errors.first() {
@@ -259,8 +255,8 @@ impl Policies {
                 Ok(reasons)
             }
             (Cedar::Deny, Some(first)) => {
-                let explainer = Explainer::new(&asked);
-                let steps: Vec<Step> = reasons.iter().map(|rule| explainer.step(rule)).collect();
+                let explainer = Explainer::new(&asked, &unreadable);
+                let steps = explainer.forbidden(&reasons, &slice.rules, action);
                 let reason = format!("forbidden by {} ({})", first.name, first.place);
                 Err(Refusal::Because(reason, steps))
             }
@@ -274,7 +270,10 @@ impl Policies {
         let action =
             if question.action == Action::List { Action::Request } else { question.action };
         match self.ask(question, action, facts) {
-            Ok(asked) => Explainer::new(&asked).no_permit(&self.slice(facts).rules, action),
+            Ok(asked) => {
+                let unreadable = facts::unreadable(question.attestation);
+                Explainer::new(&asked, &unreadable).no_permit(&self.slice(facts).rules, action)
+            }
             Err(reason) => (reason, Vec::new()),
         }
     }
@@ -294,10 +293,9 @@ fn no_forbid_is_blind(
                 facts::Whose::Caller => "caller",
             };
             steps.push(Step {
-                policy: rule.name.clone(),
-                permit: false,
                 outcome: Outcome::Unreadable,
                 detail: format!("the {whose}'s {name} could not be read: {why}"),
+                ..Step::of(rule)
             });
         }
     }
@@ -320,10 +318,9 @@ fn some_permit_sees(
     let blind = |rule: &Arc<Rule>| {
         let (_, name, why) = facts::blocking(&rule.facts, unreadable)?;
         Some(Step {
-            policy: rule.name.clone(),
-            permit: true,
             outcome: Outcome::Unreadable,
             detail: format!("{name} could not be read: {why}"),
+            ..Step::of(rule)
         })
     };
     let steps: Option<Vec<Step>> = permits.iter().map(blind).collect();
@@ -384,27 +381,31 @@ fn strictest(
 
 /// The permits that counted, with the limits that each brings.
 fn steps(rules: &[Arc<Rule>]) -> Vec<Step> {
-    let step = |rule: &Arc<Rule>| Step {
-        policy: rule.name.clone(),
-        permit: rule.permit,
-        outcome: Outcome::Satisfied,
-        detail: limits_in_words(rule),
+    let step = |rule: &Arc<Rule>| {
+        let limits = rule.limits.pairs();
+        let shown: Vec<String> = limits.iter().map(|pair| annotation(pair)).collect();
+        let detail = if shown.is_empty() {
+            "it applies".to_owned()
+        } else {
+            format!("it applies, {}", shown.join(" "))
+        };
+        Step { outcome: Outcome::Satisfied, detail, limits, ..Step::of(rule) }
     };
     rules.iter().map(step).collect()
 }
 
-fn limits_in_words(rule: &Rule) -> String {
-    let own = &rule.limits;
-    let mut words = Vec::new();
-    words.extend(own.max_ttl.map(|ttl| format!("@max_ttl({:?})", format_duration(ttl))));
-    words.extend(own.max_uses.map(|uses| format!("@max_uses(\"{uses}\")")));
-    words.extend(own.approvals.iter().map(|name| format!("@approval({name:?})")));
-    words.extend(own.bind.map(|bind| format!("@bind({:?})", bind.name())));
-    words.extend(own.hold_none.then(|| "@hold(\"none\")".to_owned()));
-    words.extend(own.allow_unbounded.then(|| "@allow_unbounded".to_owned()));
-    if words.is_empty() {
-        "it applies".to_owned()
-    } else {
-        format!("it applies, {}", words.join(" "))
+impl Step {
+    /// A step of that policy, of which nothing is said yet.
+    pub(super) fn of(rule: &Rule) -> Self {
+        Self {
+            policy: rule.name.clone(),
+            place: rule.place.clone(),
+            permit: rule.permit,
+            ..Self::default()
+        }
     }
+}
+
+fn annotation((name, value): &(String, String)) -> String {
+    if value.is_empty() { format!("@{name}") } else { format!("@{name}({value:?})") }
 }

@@ -3,7 +3,7 @@
 
 use super::schema::uid;
 use super::{Action, BindingKind, CredentialFacts, Question};
-use crate::attestation::{Assurance, ProcessFacts, Via};
+use crate::attestation::{Assurance, ProcessFacts};
 use crate::clock::WallTime;
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression as Value};
 use std::collections::{HashMap, HashSet};
@@ -98,7 +98,7 @@ fn context(question: &Question<'_>, scope: EntityUid) -> Result<Record, String> 
     let caller = &attestation.caller;
     let mut context = Record::from([
         ("caller".to_owned(), record(process(caller))?),
-        ("via".to_owned(), text(via(attestation.via))),
+        ("via".to_owned(), text(attestation.via.name())),
         ("scope".to_owned(), Value::new_entity_uid(scope)),
         ("assurance".to_owned(), level(attestation.assurance)),
         ("advisory".to_owned(), Value::new_bool(!attestation.advisory.is_empty())),
@@ -166,14 +166,6 @@ fn time(now: WallTime) -> Record {
         // 1970-01-01 was a Thursday, the fourth day.
         ("weekday".to_owned(), Value::new_long((days + 3) % 7 + 1)),
     ])
-}
-
-fn via(via: Via) -> &'static str {
-    match via {
-        Via::Direct => "direct",
-        Via::GenuineClient => "genuine_client",
-        Via::EnrolledClient => "enrolled_client",
-    }
 }
 
 fn record(fields: Record) -> Result<Value, String> {

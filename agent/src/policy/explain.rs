@@ -1,25 +1,32 @@
-//! Why not: each policy's scope and conditions, split at `&&` and evaluated one
-//! by one by Cedar itself, with the values that they saw. Only for denials.
+//! Why: each policy's scope and conditions evaluated one by one, by Cedar itself,
+//! with the values that they saw and what they wanted. For denials, and for
+//! operators: requesters are told none of it.
 
+use super::conditions::{Alternative, Clause, Named, Source};
 use super::entities::Asked;
+use super::facts::Whose;
 use super::load::{Rule, covers};
-use super::{Action, Outcome, Step};
-use cedar_policy::{
-    EvalResult, Expression, Policy, PrincipalConstraint, ResourceConstraint, eval_expression,
-};
-use serde_json::{Value, json};
-use std::str::FromStr;
+use super::{Action, Condition, Outcome, Saw, Step};
+use cedar_policy::{EvalResult, Expression, eval_expression};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// Policies explained for one denial: a hundred would not be read, and a denial
 /// must not cost what it likes.
 const MAX_STEPS: usize = 32;
-/// Values shown beside a condition that failed.
-const MAX_VALUES: usize = 4;
+/// Expressions evaluated for one denial, some microseconds each.
+const MAX_EVALUATIONS: usize = 1_000;
+/// Characters of a value that are shown.
+const MAX_VALUE: usize = 300;
+/// Groups that are shown.
+const MAX_GROUPS: usize = 8;
 
 /// Explains policies for one request.
 pub(super) struct Explainer<'a> {
     asked: &'a Asked,
+    /// Facts that could not be read: whose, which, why.
+    unreadable: &'a [(Whose, &'static str, String)],
+    left: Cell<usize>,
 }
 
 /// How far a policy came.
@@ -33,177 +40,219 @@ struct Trial {
 }
 
 impl<'a> Explainer<'a> {
-    pub(super) fn new(asked: &'a Asked) -> Self {
-        Self { asked }
+    pub(super) fn new(asked: &'a Asked, unreadable: &'a [(Whose, &'static str, String)]) -> Self {
+        Self { asked, unreadable, left: Cell::new(MAX_EVALUATIONS) }
     }
 
     /// The reason and the steps where no permit applies.
     pub(super) fn no_permit(&self, rules: &[Arc<Rule>], action: Action) -> (String, Vec<Step>) {
         let own = |rule: &&Arc<Rule>| !rule.builtin && covers(&rule.policy, action);
         let candidates = rules.iter().filter(own).count();
-        let trials: Vec<Trial> =
+        let mut trials: Vec<Trial> =
             rules.iter().filter(own).take(MAX_STEPS).map(|rule| self.trial(rule)).collect();
         let nearest = trials
-            .iter()
+            .iter_mut()
             .filter(|trial| trial.step.permit)
             .min_by_key(|trial| (trial.failed, usize::MAX - trial.held));
         let reason = match nearest {
             None => "no permit speaks of this credential and action".to_owned(),
-            Some(trial) => format!(
-                "no permit applies; the nearest is {}: {}",
-                trial.step.policy,
-                trial.first.as_deref().unwrap_or("it should have applied")
-            ),
+            Some(trial) => {
+                trial.step.nearest = true;
+                let first = trial.first.as_deref().unwrap_or("it should have applied");
+                format!("no permit applies; the nearest is {}: {first}", trial.step.policy)
+            }
         };
+        // The nearest first; the others as they stand.
+        trials.sort_by_key(|trial| !trial.step.nearest);
         let mut steps: Vec<Step> = trials.into_iter().map(|trial| trial.step).collect();
         if candidates > MAX_STEPS {
             steps.push(Step {
                 policy: format!("{} more", candidates - MAX_STEPS),
                 permit: true,
-                outcome: Outcome::NotSatisfied,
                 detail: format!("only the first {MAX_STEPS} policies are explained"),
+                ..Step::default()
             });
         }
         (reason, steps)
     }
 
-    /// What came of one policy.
-    pub(super) fn step(&self, rule: &Rule) -> Step {
-        self.trial(rule).step
+    /// The forbids that hold, and behind them the permits that would have.
+    pub(super) fn forbidden(
+        &self,
+        forbids: &[Arc<Rule>],
+        rules: &[Arc<Rule>],
+        action: Action,
+    ) -> Vec<Step> {
+        let mut steps: Vec<Step> =
+            forbids.iter().take(MAX_STEPS).map(|rule| self.trial(rule).step).collect();
+        let permits = rules
+            .iter()
+            .filter(|rule| rule.permit && !rule.builtin && covers(&rule.policy, action))
+            .take(MAX_STEPS)
+            .map(|rule| self.trial(rule).step);
+        steps.extend(permits.filter(|step| step.outcome == Outcome::Satisfied));
+        steps
     }
 
     fn trial(&self, rule: &Rule) -> Trial {
-        let (mut failed, mut held, mut error) = (0, 0, false);
-        let mut words = Vec::new();
-        for (text, body) in conditions(rule) {
-            match self.evaluate(&text) {
-                Ok(EvalResult::Bool(true)) => held += 1,
-                Ok(_) => {
-                    failed += 1;
-                    words.push(format!("{text} is false{}", self.values(&body)));
-                }
-                // Behind a condition that failed, Cedar itself would not have looked.
-                Err(_) if failed > 0 => {}
-                Err(why) => {
-                    failed += 1;
-                    error = true;
-                    words.push(format!("{text} cannot be evaluated: {why}"));
-                }
-            }
-        }
-        let outcome = match (failed, error) {
-            (0, _) => Outcome::Satisfied,
-            (_, true) => Outcome::Error,
-            (_, false) => Outcome::NotSatisfied,
+        let conditions = self.conjunction(rule.clauses(), false);
+        let failing = |condition: &&Condition| condition.outcome != Outcome::Satisfied;
+        let failed = conditions.iter().filter(failing).count();
+        let words: Vec<String> = conditions.iter().filter(failing).map(words).collect();
+        let error = conditions.iter().any(|condition| condition.outcome == Outcome::Error);
+        let step = Step {
+            outcome: match (failed, error) {
+                (0, _) => Outcome::Satisfied,
+                (_, true) => Outcome::Error,
+                (_, false) => Outcome::NotSatisfied,
+            },
+            detail: if words.is_empty() { "it applies".to_owned() } else { words.join("; ") },
+            limits: if failed == 0 { rule.limits.pairs() } else { Vec::new() },
+            ..Step::of(rule)
         };
-        let first = words.first().cloned();
-        let detail = if words.is_empty() { "it applies".to_owned() } else { words.join("; ") };
-        let step = Step { policy: rule.name.clone(), permit: rule.permit, outcome, detail };
-        Trial { step, failed, held, first }
+        let held = conditions.len() - failed;
+        let first = words.into_iter().next();
+        Trial { step: Step { conditions, ..step }, failed, held, first }
     }
 
-    fn evaluate(&self, text: &str) -> Result<EvalResult, String> {
-        let expression = Expression::from_str(text).map_err(|error| error.to_string())?;
-        eval_expression(&self.asked.request, &self.asked.entities, &expression)
+    /// Parts that must all hold. A `has` that only guards a later part is told
+    /// as that part: "`principal.exe` is not there". `absent`: a guard further out
+    /// has failed already.
+    fn conjunction(&self, clauses: &[Clause], absent: bool) -> Vec<Condition> {
+        let mut all: Vec<Condition> = Vec::new();
+        let mut missing: Option<&Clause> = None;
+        let mut failed = false;
+        for clause in clauses {
+            let result = self.evaluate(&clause.expression);
+            let outcome = match result {
+                Ok(EvalResult::Bool(true)) => Outcome::Satisfied,
+                Ok(_) => Outcome::NotSatisfied,
+                Err(_) if absent || missing.is_some() => Outcome::NotSatisfied,
+                // Behind a condition that failed, Cedar itself would not have looked.
+                Err(_) if failed => continue,
+                Err(why) => {
+                    let text = clause.text.clone();
+                    all.push(Condition {
+                        note: why,
+                        outcome: Outcome::Error,
+                        ..Condition::of(text)
+                    });
+                    failed = true;
+                    continue;
+                }
+            };
+            if clause.guard {
+                if outcome != Outcome::Satisfied {
+                    missing = missing.or(Some(clause));
+                }
+                continue;
+            }
+            failed |= outcome != Outcome::Satisfied;
+            all.push(self.condition(clause, outcome, absent || missing.is_some()));
+        }
+        if let Some(guard) = missing.filter(|_| !failed) {
+            all.push(self.condition(guard, Outcome::NotSatisfied, absent));
+        }
+        all
+    }
+
+    fn condition(&self, clause: &Clause, outcome: Outcome, absent: bool) -> Condition {
+        Condition {
+            outcome,
+            saw: clause.values.iter().map(|named| self.saw(named)).collect(),
+            wanted: clause.wanted.clone(),
+            either: clause.either.iter().map(|side| self.alternative(side, absent)).collect(),
+            ..Condition::of(clause.text.clone())
+        }
+    }
+
+    /// One side of a `||`: as much of it as failed.
+    fn alternative(&self, side: &Alternative, absent: bool) -> Condition {
+        let all = self.conjunction(&side.all, absent);
+        let failing = all.into_iter().find(|condition| condition.outcome != Outcome::Satisfied);
+        let text = side.text.clone();
+        match failing {
+            None => Condition { outcome: Outcome::Satisfied, ..Condition::of(text) },
+            Some(part) => Condition { text, either: Vec::new(), ..part },
+        }
+    }
+
+    fn evaluate(&self, expression: &Expression) -> Result<EvalResult, String> {
+        let left = self.left.get();
+        if left == 0 {
+            return Err("too much to explain".to_owned());
+        }
+        self.left.set(left - 1);
+        eval_expression(&self.asked.request, &self.asked.entities, expression)
             .map_err(|error| error.to_string())
     }
 
-    /// What the attributes that a condition names were.
-    fn values(&self, body: &Value) -> String {
-        let mut paths = Vec::new();
-        accesses(body, &mut paths);
-        let shown: Vec<String> = paths
-            .into_iter()
-            .take(MAX_VALUES)
-            .filter_map(|path| {
-                let text = source(&path)?;
-                Some(match self.evaluate(&text) {
-                    Ok(value) => format!("{text} is {value}"),
-                    Err(_) => format!("{text} is not there"),
-                })
-            })
-            .collect();
-        if shown.is_empty() { String::new() } else { format!(": {}", shown.join(", ")) }
+    fn saw(&self, named: &Named) -> Saw {
+        let unreadable = named.fact.as_ref().and_then(|(whose, name)| {
+            self.unreadable.iter().find(|(of, which, _)| of == whose && which == name)
+        });
+        let value = match (&named.source, unreadable) {
+            (_, Some((_, _, why))) => format!("could not be read: {why}"),
+            (Source::Groups(kind), None) => self.groups(kind),
+            (Source::Expression(expression), None) => match self.evaluate(expression) {
+                Ok(value) => value.to_string(),
+                Err(_) => return self.missing(named),
+            },
+        };
+        Saw { name: named.name.clone(), value: shortened(value) }
     }
-}
 
-/// A policy's scope and its conditions at top level, each as text and as JSON.
-fn conditions(rule: &Rule) -> Vec<(String, Value)> {
-    let mut found: Vec<(String, Value)> =
-        scope(&rule.policy).into_iter().map(|text| (text, Value::Null)).collect();
-    for condition in rule.json["conditions"].as_array().into_iter().flatten() {
-        if condition["kind"] == "unless" {
-            let body = json!({ "!": { "arg": condition["body"] } });
-            found.extend(source(&body).map(|text| (text, condition["body"].clone())));
-        } else {
-            let mut parts = Vec::new();
-            conjuncts(&condition["body"], &mut parts);
-            found.extend(parts.into_iter().filter_map(|part| Some((source(part)?, part.clone()))));
-        }
-    }
-    found
-}
-
-fn scope(policy: &Policy) -> Vec<String> {
-    let mut found = Vec::new();
-    match policy.principal_constraint() {
-        PrincipalConstraint::Any => {}
-        PrincipalConstraint::In(uid) => found.push(format!("principal in {uid}")),
-        PrincipalConstraint::Eq(uid) => found.push(format!("principal == {uid}")),
-        PrincipalConstraint::Is(kind) => found.push(format!("principal is {kind}")),
-        PrincipalConstraint::IsIn(kind, uid) => {
-            found.push(format!("principal is {kind} in {uid}"));
-        }
-    }
-    match policy.resource_constraint() {
-        ResourceConstraint::Any => {}
-        ResourceConstraint::In(uid) => found.push(format!("resource in {uid}")),
-        ResourceConstraint::Eq(uid) => found.push(format!("resource == {uid}")),
-        ResourceConstraint::Is(kind) => found.push(format!("resource is {kind}")),
-        ResourceConstraint::IsIn(kind, uid) => found.push(format!("resource is {kind} in {uid}")),
-    }
-    found
-}
-
-fn conjuncts<'v>(body: &'v Value, found: &mut Vec<&'v Value>) {
-    match body.get("&&") {
-        Some(and) => {
-            conjuncts(&and["left"], found);
-            conjuncts(&and["right"], found);
-        }
-        None => found.push(body),
-    }
-}
-
-/// The longest attribute paths in an expression: `context.target.exe`.
-fn accesses(value: &Value, found: &mut Vec<Value>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| accesses(item, found)),
-        Value::Object(object) => {
-            for (key, inner) in object {
-                if key == "." || key == "getTag" {
-                    let path = json!({ key.as_str(): inner });
-                    if !found.contains(&path) {
-                        found.push(path);
-                    }
-                } else {
-                    accesses(inner, found);
-                }
+    /// The outermost part of an attribute's path that is not there.
+    fn missing(&self, named: &Named) -> Saw {
+        match &named.base {
+            Some(base) if matches!(&base.source, Source::Expression(it) if self.evaluate(it).is_err()) => {
+                self.missing(base)
             }
+            _ => Saw { name: named.name.clone(), value: "not there".to_owned() },
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+
+    fn groups(&self, kind: &str) -> String {
+        let Some(requester) = self.asked.request.principal() else { return "none".to_owned() };
+        let above = self.asked.entities.ancestors(requester).into_iter().flatten();
+        let mut of_kind: Vec<String> = above
+            .filter(|uid| uid.type_name().to_string() == kind)
+            .map(ToString::to_string)
+            .collect();
+        of_kind.sort();
+        let more = of_kind.len().saturating_sub(MAX_GROUPS);
+        of_kind.truncate(MAX_GROUPS);
+        if more > 0 {
+            of_kind.push(format!("{more} more"));
+        }
+        if of_kind.is_empty() { "none".to_owned() } else { of_kind.join(", ") }
     }
 }
 
-/// An expression's text, by way of a policy that has it as its condition.
-fn source(body: &Value) -> Option<String> {
-    let everything = json!({ "op": "All" });
-    let policy = json!({
-        "effect": "permit", "principal": everything, "action": everything, "resource": everything,
-        "conditions": [{ "kind": "when", "body": body }],
-    });
-    let text = Policy::from_json(None, policy).ok()?.to_cedar()?;
-    let from = text.find("when {")? + "when {".len();
-    let to = text.rfind('}')?;
-    Some(text.get(from..to)?.trim().to_owned())
+fn shortened(value: String) -> String {
+    match value.char_indices().nth(MAX_VALUE) {
+        None => value,
+        Some((at, _)) => format!("{}…", &value[..at]),
+    }
+}
+
+/// A condition that does not hold, in one line.
+fn words(condition: &Condition) -> String {
+    let Condition { text, note, .. } = condition;
+    if condition.outcome == Outcome::Error {
+        return format!("{text} cannot be evaluated: {note}");
+    }
+    let saw = |condition: &Condition| {
+        let shown: Vec<String> =
+            condition.saw.iter().map(|saw| format!("{} is {}", saw.name, saw.value)).collect();
+        shown.join(", ")
+    };
+    let mut values: Vec<String> =
+        condition.either.iter().chain([condition]).map(saw).filter(|saw| !saw.is_empty()).collect();
+    values.dedup();
+    if values.is_empty() {
+        format!("{text} is false")
+    } else {
+        format!("{text} is false: {}", values.join(", "))
+    }
 }

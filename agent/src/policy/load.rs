@@ -2,6 +2,7 @@
 //! that is wrong with it.
 
 use super::annotations::{self, OwnLimits};
+use super::conditions::{self, Clause};
 use super::facts::{self, Names};
 use super::index::Index;
 use super::schema::{BUILTIN, schema, uid};
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The name under which the built-in policies are shown.
 const BUILTIN_NAME: &str = "built in";
@@ -36,6 +37,15 @@ pub(super) struct Rule {
     pub(super) json: serde_json::Value,
     /// Facts that it names.
     pub(super) facts: Names,
+    /// See [`Rule::clauses`].
+    clauses: OnceLock<Vec<Clause>>,
+}
+
+impl Rule {
+    /// Its scope and conditions, part by part: worked out when it is first explained.
+    pub(super) fn clauses(&self) -> &[Clause] {
+        self.clauses.get_or_init(|| conditions::clauses(&self.policy, &self.json))
+    }
 }
 
 /// One thing that is wrong with a policy file.
@@ -273,7 +283,8 @@ impl Loading {
         // Unique whatever its @id: two on one line have different columns.
         let unique = format!("{place}:{}", here.column);
         let policy = policy.new_id(PolicyId::new(unique));
-        let rule = Rule { policy, name, place, permit, builtin, limits, json, facts };
+        let clauses = OnceLock::new();
+        let rule = Rule { policy, name, place, permit, builtin, limits, json, facts, clauses };
         self.rules.push((rule, here));
     }
 

@@ -3,6 +3,7 @@
 //! annotations on permits. What a policy may speak of is in `jsi.cedarschema`.
 
 mod annotations;
+mod conditions;
 mod decide;
 mod entities;
 mod explain;
@@ -10,6 +11,7 @@ mod facts;
 mod index;
 mod load;
 mod schema;
+mod suppose;
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]
@@ -19,6 +21,7 @@ mod warnings;
 pub use decide::Permit;
 pub use load::{Fault, LoadError};
 pub use schema::{BUILTIN, SCHEMA};
+pub use suppose::{Supposed, SupposedProcess, Verdict};
 
 use crate::attestation::{Attestation, ProcessFacts};
 use crate::clock::Moment;
@@ -100,6 +103,20 @@ pub struct CredentialFacts {
 }
 
 impl CredentialFacts {
+    /// A stored secret of that name of which nothing else is known: an hour by
+    /// default and a day at most, as the configuration has it built in.
+    #[must_use]
+    pub fn supposed(name: CredentialName) -> Self {
+        Self {
+            name: Some(name),
+            class: "static",
+            issuer: "store".to_owned(),
+            owner: String::new(),
+            purpose: String::new(),
+            lifetimes: Lifetimes::BUILT_IN,
+        }
+    }
+
     /// For questions about the agent itself, which lease nothing.
     #[must_use]
     pub fn agent() -> Self {
@@ -164,6 +181,12 @@ impl Action {
         }
     }
 
+    /// The one of that name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name() == name)
+    }
+
     /// It is in `Action::"use"`.
     #[must_use]
     pub fn is_use(self) -> bool {
@@ -186,6 +209,15 @@ pub enum Delivery {
 }
 
 impl Delivery {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Caller, Self::Environment, Self::Descriptor, Self::File];
+
+    /// The one of that name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|delivery| delivery.name() == name)
+    }
+
     /// Its name in policy.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -211,6 +243,15 @@ pub enum BindingKind {
 }
 
 impl BindingKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Process, Self::Connection, Self::None];
+
+    /// The one of that name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|binding| binding.name() == name)
+    }
+
     /// Its name in policy.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -317,25 +358,66 @@ pub struct Denial {
 }
 
 /// One policy that played a part in a decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Its @id, or file and place.
     pub policy: String,
+    /// `file:line`.
+    pub place: String,
     /// It is a permit (else a forbid).
     pub permit: bool,
     /// What came of it.
     pub outcome: Outcome,
     /// What it saw, in words.
     pub detail: String,
+    /// No permit applied, and this one came nearest.
+    pub nearest: bool,
+    /// Its conditions one by one, where they were looked at.
+    pub conditions: Vec<Condition>,
+    /// The limits that it brings, as annotation and value.
+    pub limits: Vec<(String, String)>,
 }
 
-/// What came of one policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One condition of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// As Cedar writes it.
+    pub text: String,
+    /// Whether it holds.
+    pub outcome: Outcome,
+    /// The values that it looked at.
+    pub saw: Vec<Saw>,
+    /// What it wanted of them.
+    pub wanted: Option<String>,
+    /// The sides of its `||`, none of which had to hold alone.
+    pub either: Vec<Condition>,
+    /// Why it could not be evaluated.
+    pub note: String,
+}
+
+impl Condition {
+    fn of(text: String) -> Self {
+        Self { text, ..Self::default() }
+    }
+}
+
+/// A value that a condition looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saw {
+    /// `principal.exe`
+    pub name: String,
+    /// As Cedar writes it; `not there`; `could not be read: …`.
+    pub value: String,
+}
+
+/// What came of a policy, or of one of its conditions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It applies.
     Satisfied,
     /// It does not.
+    #[default]
     NotSatisfied,
     /// It could not be evaluated, so the decision is a denial.
     Error,

@@ -1,0 +1,240 @@
+//! Requests that nobody makes: for `jsi explain db/orders --exe …` and for
+//! `jsi policy test`. The facts are whatever is supposed; the decision is the
+//! one that a real request with these facts would get.
+
+use super::{
+    Action, BindingKind, CredentialFacts, Decision, Delivery, Limits, Policies, Question, Step,
+    Target,
+};
+use crate::attestation::{Assurance, Attestation, Digest, Executable, Fact, ProcessFacts, Via};
+use crate::clock::{BootTime, Moment, WallTime};
+use crate::connection::ImageId;
+use crate::names::RequestId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A pid that no process has: pids are no reason to be permitted anything.
+const NOBODYS_PID: u32 = 0;
+
+/// A process that might ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SupposedProcess {
+    /// Its uid.
+    pub uid: u32,
+    /// Effective gid.
+    pub gid: u32,
+    /// Its other groups.
+    pub groups: Vec<u32>,
+    /// What it runs; `None`: it cannot be told.
+    pub exe: Option<String>,
+    /// SHA-256 of that.
+    pub digest: Option<Digest>,
+    /// Its fs-verity digest.
+    pub verity: Option<String>,
+    /// Who owns it.
+    pub exe_owner: u32,
+    /// Controlling terminal.
+    pub tty: Option<String>,
+    /// Session ID.
+    pub session: u32,
+    /// systemd unit.
+    pub unit: Option<String>,
+    /// Container ID.
+    pub container: Option<String>,
+    /// cgroup path.
+    pub cgroup: Option<String>,
+    /// Level of assurance, 0 to 4; `None`: 1, as this version reaches.
+    pub assurance: Option<Assurance>,
+    /// Of `exe`, `tty`, `unit`, `container`, `cgroup`: those that cannot be read.
+    pub unreadable: BTreeSet<String>,
+}
+
+/// A request that might be made.
+#[derive(Clone, Debug)]
+pub struct Supposed {
+    /// On whose behalf.
+    pub requester: SupposedProcess,
+    /// Who sends the bytes; `None`: the requester itself or, behind a client,
+    /// `/usr/bin/jsi` with the requester's uid, terminal and assurance.
+    pub caller: Option<SupposedProcess>,
+    /// How the two relate; `None`: a genuine client where there is a target,
+    /// else directly.
+    pub via: Option<Via>,
+    /// The agent is advisory.
+    pub advisory: bool,
+    /// What for.
+    pub action: Action,
+    /// The narrowing.
+    pub scope: BTreeMap<String, String>,
+    /// How it would be delivered.
+    pub delivery: Delivery,
+    /// What it would be bound to.
+    pub binding: Option<BindingKind>,
+    /// What the caller would become.
+    pub target: Option<Target>,
+    /// On the admin socket.
+    pub admin_socket: bool,
+    /// The TTL that would be asked for.
+    pub ttl: Option<Duration>,
+    /// When.
+    pub at: WallTime,
+}
+
+impl Supposed {
+    /// That process requests something at that time.
+    #[must_use]
+    pub fn new(requester: SupposedProcess, at: WallTime) -> Self {
+        Self {
+            requester,
+            caller: None,
+            via: None,
+            advisory: false,
+            action: Action::Request,
+            scope: BTreeMap::new(),
+            delivery: Delivery::Caller,
+            binding: None,
+            target: None,
+            admin_socket: false,
+            ttl: None,
+            at,
+        }
+    }
+
+    /// The attestation that such a request would have.
+    #[must_use]
+    pub fn attestation(&self) -> Attestation {
+        let via = self.via.unwrap_or(match self.target {
+            Some(_) => Via::GenuineClient,
+            None => Via::Direct,
+        });
+        let requester = self.requester.facts();
+        let caller = match (&self.caller, via) {
+            (Some(caller), _) => caller.facts(),
+            (None, Via::Direct) => requester.clone(),
+            (None, Via::GenuineClient | Via::EnrolledClient) => self.client().facts(),
+        };
+        let assurance = caller.assurance.min(requester.assurance);
+        let advisory = if self.advisory { vec!["supposed".to_owned()] } else { Vec::new() };
+        Attestation {
+            assurance,
+            caller,
+            requester,
+            ancestry: Vec::new(),
+            via,
+            advisory,
+            caller_image: ImageId(0),
+            requester_image: ImageId(0),
+        }
+    }
+
+    fn client(&self) -> SupposedProcess {
+        SupposedProcess {
+            exe: Some("/usr/bin/jsi".to_owned()),
+            exe_owner: 0,
+            digest: None,
+            verity: None,
+            unreadable: BTreeSet::new(),
+            ..self.requester.clone()
+        }
+    }
+}
+
+impl SupposedProcess {
+    fn facts(&self) -> ProcessFacts {
+        let fact = |name: &str, value: &Option<String>| match value {
+            _ if self.unreadable.contains(name) => Fact::Unreadable("supposed".to_owned()),
+            Some(value) => Fact::Known(value.clone()),
+            None => Fact::Absent,
+        };
+        ProcessFacts {
+            pid: NOBODYS_PID,
+            parent: 0,
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups.iter().copied().chain([self.gid]).collect(),
+            start_time: 0,
+            exe: self.executable(),
+            tty: fact("tty", &self.tty),
+            session: self.session,
+            unit: fact("unit", &self.unit),
+            container: fact("container", &self.container),
+            cgroup: fact("cgroup", &self.cgroup),
+            assurance: self.assurance.unwrap_or(Assurance::Executable),
+            shortfalls: Vec::new(),
+        }
+    }
+
+    fn executable(&self) -> Fact<Executable> {
+        if self.unreadable.contains("exe") {
+            return Fact::Unreadable("supposed".to_owned());
+        }
+        if self.exe.is_none() && self.digest.is_none() {
+            return Fact::Absent;
+        }
+        Fact::Known(Executable {
+            path: self.exe.clone(),
+            digest: self.digest.unwrap_or(Digest([0; 32])),
+            device: 0,
+            inode: 0,
+            owner_uid: self.exe_owner,
+            mode: 0o755,
+            links: 1,
+            size: 0,
+            verity: self.verity.clone(),
+        })
+    }
+}
+
+/// What policy would say.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The limits of what it would permit; `None`: it would deny.
+    pub limits: Option<Limits>,
+    /// Why, for operators.
+    pub reason: String,
+    /// Policy by policy.
+    pub steps: Vec<Step>,
+}
+
+impl Policies {
+    /// What [`Policies::decide`] would say. No permit comes of it: there is
+    /// nobody whom it could be for.
+    #[must_use]
+    pub fn suppose(&self, supposed: &Supposed, facts: &CredentialFacts) -> Verdict {
+        let attestation = supposed.attestation();
+        let nobody = RequestId::from_text("");
+        match self.decide(&supposed.question(&attestation, facts, &nobody), facts) {
+            Decision::Permit(permit, steps) => Verdict {
+                limits: Some(permit.limits().clone()),
+                reason: "permitted".to_owned(),
+                steps,
+            },
+            Decision::Deny(denial) => {
+                Verdict { limits: None, reason: denial.reason, steps: denial.steps }
+            }
+        }
+    }
+}
+
+impl Supposed {
+    fn question<'a>(
+        &'a self,
+        attestation: &'a Attestation,
+        facts: &'a CredentialFacts,
+        request_id: &'a RequestId,
+    ) -> Question<'a> {
+        Question {
+            request_id,
+            attestation,
+            action: self.action,
+            credential: facts.name.as_ref(),
+            scope: &self.scope,
+            delivery: self.delivery,
+            binding: self.binding,
+            target: self.target.as_ref(),
+            admin_socket: self.admin_socket,
+            ttl: self.ttl,
+            now: Moment { boot: BootTime(0), wall: self.at },
+        }
+    }
+}
