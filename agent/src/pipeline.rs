@@ -17,6 +17,7 @@ mod serving;
 mod start;
 mod status;
 mod stop;
+mod supposing;
 
 pub use start::{RunError, run};
 

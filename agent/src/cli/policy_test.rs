@@ -210,7 +210,7 @@ fn read(path: &Path) -> Result<String, TestError> {
 }
 
 fn try_one<'a>(file: &'a Path, case: &'a Case, policies: &Policies) -> Tried<'a> {
-    let verdict = policies.suppose(&case.supposed, &case.facts);
+    let verdict = policies.suppose(&case.supposed, &case.facts, cases::NOON);
     let differences = match &case.expected {
         None => vec![Failed::new("decision", "nothing yet (--record writes it)", &seen(&verdict))],
         Some(expected) => compare(expected, &verdict),

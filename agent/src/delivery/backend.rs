@@ -8,7 +8,7 @@ use crate::issuer::{Class, EarlyRevocation, KeySet, Rotation};
 use crate::lease::{LeaseView, Selector, Watcher};
 use crate::memory::Secret;
 use crate::names::{CredentialName, LeaseId, RequestId};
-use crate::policy::{Delivery, Limits, Step, Target};
+use crate::policy::{BindingKind, Delivery, Limits, Step, Supposed, Target};
 use crate::store::StoredInfo;
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -107,10 +107,10 @@ pub struct NewSecret {
     pub secret: Secret,
 }
 
-/// How a request was decided.
+/// How a request was decided, or would be.
 #[derive(Clone)]
 pub struct Explained {
-    /// The request.
+    /// The request; empty: nobody made it.
     pub request: RequestId,
     /// When.
     pub at: WallTime,
@@ -128,6 +128,14 @@ pub struct Explained {
     pub steps: Vec<Step>,
     /// The limits that held.
     pub limits: Option<Limits>,
+    /// The narrowing.
+    pub scope: BTreeMap<String, String>,
+    /// How it was to be delivered.
+    pub delivery: Delivery,
+    /// What it was to be bound to.
+    pub binding: Option<BindingKind>,
+    /// What the caller was to become.
+    pub target: Option<Target>,
 }
 
 /// What is in force after a reload.
@@ -288,6 +296,13 @@ pub trait Backend: Send + Sync + 'static {
         issuer: &str,
         how: Rotation,
     ) -> Result<KeySet, Failure>;
+    /// How a request that nobody makes would be decided.
+    async fn suppose(
+        &self,
+        on: &Connection,
+        name: &CredentialName,
+        supposed: Supposed,
+    ) -> Result<Explained, Failure>;
     /// Stops issue, renewal and reads. With a passphrase, only that one undoes it.
     async fn lock(
         &self,

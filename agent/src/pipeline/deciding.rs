@@ -131,6 +131,10 @@ impl Pipeline {
             attestation: Arc::clone(attestation),
             steps,
             limits,
+            scope: wanted.scope.clone(),
+            delivery: wanted.delivery,
+            binding: wanted.binding,
+            target: wanted.target.cloned(),
         };
         match decision {
             Decision::Permit(permit, steps) => {

@@ -3,6 +3,7 @@
 use crate::attestation::{Fact, ProcessFacts};
 use crate::delivery::Explained;
 use crate::names::RequestId;
+use crate::policy::{Condition, Step};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
@@ -77,10 +78,33 @@ impl Kept {
 fn weight(decision: &Explained) -> usize {
     let attestation = &decision.attestation;
     let processes = [&attestation.caller, &attestation.requester].into_iter();
-    let steps = decision.steps.iter().map(|step| 64 + step.policy.len() + step.detail.len());
+    let steps = decision.steps.iter().map(weight_of_step);
+    let scope = decision.scope.iter().map(|(key, value)| 64 + key.len() + value.len());
     512 + decision.reason.len()
+        + scope.sum::<usize>()
+        + decision.target.as_ref().map_or(0, |target| target.exe.len() + target.digest.len())
         + processes.chain(&attestation.ancestry).map(weight_of).sum::<usize>()
         + steps.sum::<usize>()
+}
+
+fn weight_of_step(step: &Step) -> usize {
+    let limits = step.limits.iter().map(|(name, value)| 64 + name.len() + value.len());
+    size_of::<Step>()
+        + step.policy.len()
+        + step.place.len()
+        + step.detail.len()
+        + limits.sum::<usize>()
+        + step.conditions.iter().map(weight_of_condition).sum::<usize>()
+}
+
+fn weight_of_condition(condition: &Condition) -> usize {
+    let saw = condition.saw.iter().map(|saw| 64 + saw.name.len() + saw.value.len());
+    size_of::<Condition>()
+        + condition.text.len()
+        + condition.note.len()
+        + condition.wanted.as_ref().map_or(0, String::len)
+        + saw.sum::<usize>()
+        + condition.either.iter().map(weight_of_condition).sum::<usize>()
 }
 
 fn weight_of(process: &ProcessFacts) -> usize {
@@ -130,6 +154,10 @@ mod tests {
                 attestation: Arc::new(attestation.clone()),
                 steps: Vec::new(),
                 limits: None,
+                scope: std::collections::BTreeMap::new(),
+                delivery: crate::policy::Delivery::Caller,
+                binding: None,
+                target: None,
             });
         }
         let kept = decisions.0.lock().unwrap();

@@ -11,6 +11,7 @@ use crate::issuer::{KeySet, Rotation};
 use crate::lease::{LeaseView, Selector};
 use crate::memory::{SecretBuf, random_array};
 use crate::names::{CredentialName, LeaseId, RequestId};
+use crate::policy::Supposed;
 use crate::store::StoredInfo;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +108,15 @@ impl Backend for Pipeline {
         how: Rotation,
     ) -> Result<KeySet, Failure> {
         self.rotate_signing_key(on, issuer, how).await
+    }
+
+    async fn suppose(
+        &self,
+        on: &Connection,
+        name: &CredentialName,
+        supposed: Supposed,
+    ) -> Result<Explained, Failure> {
+        self.suppose_request(on, name, supposed).await
     }
 
     async fn lock(&self, on: &Connection, passphrase: SecretBuf) -> Result<(), Failure> {

@@ -25,7 +25,7 @@ pub use suppose::{Supposed, SupposedProcess, Verdict};
 
 use crate::attestation::{Attestation, ProcessFacts};
 use crate::clock::Moment;
-use crate::config::Lifetimes;
+use crate::config::{Lifetimes, format_duration};
 use crate::names::{CredentialName, RequestId};
 use cedar_policy::{Authorizer, Entity, PolicyId};
 use serde::{Deserialize, Serialize};
@@ -315,6 +315,22 @@ pub struct Limits {
     pub bind: Option<BindingKind>,
     /// Wipe once delivered.
     pub hold_none: bool,
+}
+
+impl Limits {
+    /// Name and value of each, as the annotation that would set it.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = vec![
+            ("max_ttl", format_duration(self.max_ttl)),
+            ("default_ttl", format_duration(self.default_ttl)),
+        ];
+        pairs.extend(self.max_uses.map(|uses| ("max_uses", uses.to_string())));
+        pairs.extend(self.bind.map(|bind| ("bind", bind.name().to_owned())));
+        pairs.extend(self.hold_none.then(|| ("hold", "none".to_owned())));
+        pairs.extend(self.approvals.iter().map(|name| ("approval", name.clone())));
+        pairs
+    }
 }
 
 /// The process that a permit (and later a lease) belongs to.

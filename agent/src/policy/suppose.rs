@@ -76,14 +76,14 @@ pub struct Supposed {
     pub admin_socket: bool,
     /// The TTL that would be asked for.
     pub ttl: Option<Duration>,
-    /// When.
-    pub at: WallTime,
+    /// When; `None`: now.
+    pub at: Option<WallTime>,
 }
 
 impl Supposed {
-    /// That process requests something at that time.
+    /// That process requests something, now.
     #[must_use]
-    pub fn new(requester: SupposedProcess, at: WallTime) -> Self {
+    pub fn new(requester: SupposedProcess) -> Self {
         Self {
             requester,
             caller: None,
@@ -96,7 +96,7 @@ impl Supposed {
             target: None,
             admin_socket: false,
             ttl: None,
-            at,
+            at: None,
         }
     }
 
@@ -200,10 +200,17 @@ impl Policies {
     /// What [`Policies::decide`] would say. No permit comes of it: there is
     /// nobody whom it could be for.
     #[must_use]
-    pub fn suppose(&self, supposed: &Supposed, facts: &CredentialFacts) -> Verdict {
+    pub fn suppose(
+        &self,
+        supposed: &Supposed,
+        facts: &CredentialFacts,
+        now: WallTime,
+    ) -> Verdict {
         let attestation = supposed.attestation();
         let nobody = RequestId::from_text("");
-        match self.decide(&supposed.question(&attestation, facts, &nobody), facts) {
+        let wall = supposed.at.unwrap_or(now);
+        let now = Moment { boot: BootTime(0), wall };
+        match self.decide(&supposed.question(&attestation, facts, &nobody, now), facts) {
             Decision::Permit(permit, steps) => Verdict {
                 limits: Some(permit.limits().clone()),
                 reason: "permitted".to_owned(),
@@ -222,6 +229,7 @@ impl Supposed {
         attestation: &'a Attestation,
         facts: &'a CredentialFacts,
         request_id: &'a RequestId,
+        now: Moment,
     ) -> Question<'a> {
         Question {
             request_id,
@@ -234,7 +242,7 @@ impl Supposed {
             target: self.target.as_ref(),
             admin_socket: self.admin_socket,
             ttl: self.ttl,
-            now: Moment { boot: BootTime(0), wall: self.at },
+            now,
         }
     }
 }

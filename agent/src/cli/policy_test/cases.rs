@@ -16,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 use toml::Spanned;
 
 /// When every case happens that says nothing: Monday 2026-01-05, 12:00 UTC.
-const NOON: WallTime = WallTime(1_767_614_400_000);
+pub(super) const NOON: WallTime = WallTime(1_767_614_400_000);
 /// Cases of one file.
 const MAX_CASES: usize = 10_000;
 
@@ -288,8 +288,8 @@ impl Place<'_> {
             admin_socket: facts.admin_socket.unwrap_or(false),
             ttl: facts.ttl.as_ref().map(|ttl| self.span(ttl)).transpose()?,
             at: match &facts.at {
-                None => NOON,
-                Some(at) => moment(at.get_ref()).map_err(|why| self.at(at, why))?,
+                None => None,
+                Some(at) => Some(moment(at.get_ref()).map_err(|why| self.at(at, why))?),
             },
         })
     }

@@ -1,7 +1,7 @@
 //! `jsi.v1.Admin`.
 
 use super::failure::status;
-use super::{connection, convert, parse};
+use super::{connection, convert, explained, hypothesis, parse};
 use crate::delivery::{Backend, Failure, NewSecret};
 use crate::issuer::Rotation;
 use crate::memory::{Secret, SecretBuf};
@@ -76,9 +76,19 @@ impl<B: Backend> Admin for AdminService<B> {
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
         let on = connection(&request)?;
-        let id = RequestId::from_text(&request.into_inner().request_id);
-        let explained = self.backend.explain(&on, &id).await.map_err(status)?;
-        Ok(Response::new(convert::explained(explained)))
+        let asked = request.into_inner();
+        let decided = match asked.hypothesis {
+            Some(_) if !asked.request_id.is_empty() => {
+                Err(Failure::field("hypothesis", "stands beside a request ID"))
+            }
+            Some(supposed) => {
+                let (name, supposed) = hypothesis(supposed).map_err(status)?;
+                self.backend.suppose(&on, &name, supposed).await
+            }
+            None => self.backend.explain(&on, &RequestId::from_text(&asked.request_id)).await,
+        };
+        let decided = decided.map_err(status)?;
+        Ok(Response::new(explained(decided)))
     }
 
     async fn rotate_jwt_keys(

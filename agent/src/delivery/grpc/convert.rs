@@ -2,11 +2,11 @@
 
 use crate::attestation::{Attestation, Fact, ProcessFacts, Via};
 use crate::clock::WallTime;
-use crate::delivery::{CredentialInfo, Explained, LockReport, StatusReport};
+use crate::delivery::{CredentialInfo, LockReport, StatusReport};
 use crate::issuer::{Class, EarlyRevocation, KeySet, PublishedKey};
 use crate::lease::LeaseView;
 use crate::log::{EndReason, LeaseState};
-use crate::policy::{Delivery, Limits, Outcome, Step};
+use crate::policy::Delivery;
 use crate::store::{FieldInfo, StoredInfo};
 use jsi_proto::v1;
 use std::time::Duration;
@@ -87,7 +87,7 @@ fn end_reason(reason: Option<EndReason>) -> i32 {
     .into()
 }
 
-fn delivery(delivery: Delivery) -> i32 {
+pub(super) fn delivery(delivery: Delivery) -> i32 {
     match delivery {
         Delivery::Caller => v1::Delivery::Caller,
         Delivery::Environment => v1::Delivery::Environment,
@@ -223,47 +223,6 @@ fn take<'a, T>(fact: &'a Fact<T>, name: &str, unreadable: &mut Vec<String>) -> O
         unreadable.push(format!("{name}: {why}"));
     }
     fact.known()
-}
-
-pub(super) fn explained(given: Explained) -> v1::ExplainResponse {
-    v1::ExplainResponse {
-        request_id: given.request.to_string(),
-        at: Some(timestamp(given.at)),
-        action: given.action,
-        credential: given.credential,
-        decision: if given.permitted { "permitted" } else { "denied" }.to_owned(),
-        reason: given.reason,
-        attestation: Some(attestation(&given.attestation)),
-        steps: given.steps.into_iter().map(step).collect(),
-        limits: given.limits.as_ref().map(limits).unwrap_or_default(),
-    }
-}
-
-fn step(step: Step) -> v1::ExplainStep {
-    v1::ExplainStep {
-        policy: step.policy,
-        effect: if step.permit { "permit" } else { "forbid" }.to_owned(),
-        outcome: match step.outcome {
-            Outcome::Satisfied => "satisfied",
-            Outcome::NotSatisfied => "not satisfied",
-            Outcome::Error => "error",
-            Outcome::Unreadable => "unreadable fact",
-        }
-        .to_owned(),
-        detail: step.detail,
-    }
-}
-
-fn limits(limits: &Limits) -> Vec<String> {
-    let mut all = vec![
-        format!("max_ttl {} s", limits.max_ttl.as_secs()),
-        format!("default_ttl {} s", limits.default_ttl.as_secs()),
-    ];
-    all.extend(limits.max_uses.map(|uses| format!("max_uses {uses}")));
-    all.extend(limits.bind.map(|bind| format!("bind {bind:?}").to_lowercase()));
-    all.extend(limits.hold_none.then(|| "hold none".to_owned()));
-    all.extend(limits.approvals.iter().map(|who| format!("approval {who}")));
-    all
 }
 
 pub(super) fn report(given: StatusReport) -> v1::StatusResponse {

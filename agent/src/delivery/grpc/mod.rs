@@ -3,10 +3,15 @@
 mod admin;
 mod agent;
 mod convert;
+mod explained;
 mod failure;
 mod gate;
+mod hypothesis;
 mod parse;
 mod stream;
+
+pub use explained::explained;
+pub use hypothesis::hypothesis;
 
 use crate::config::Limits;
 use crate::connection::{Connection, Session};

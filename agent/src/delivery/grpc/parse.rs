@@ -31,13 +31,7 @@ pub(super) fn ask(
     message: v1::RequestCredentialRequest,
     longest: Duration,
 ) -> Result<Ask, Failure> {
-    let delivery = match v1::Delivery::try_from(message.delivery) {
-        Ok(v1::Delivery::Unspecified | v1::Delivery::Caller) => Delivery::Caller,
-        Ok(v1::Delivery::Environment) => Delivery::Environment,
-        Ok(v1::Delivery::Descriptor) => Delivery::Descriptor,
-        Ok(v1::Delivery::File) => Delivery::File,
-        Err(_) => return Err(Failure::field("delivery", "no such delivery")),
-    };
+    let delivery = delivery(message.delivery)?;
     if message.fields.len() > MAX_FIELDS {
         return Err(Failure::field("fields", "a secret has at most 32 fields"));
     }
@@ -57,6 +51,17 @@ pub(super) fn ask(
     })
 }
 
+/// How the secret is to reach the program.
+pub(super) fn delivery(number: i32) -> Result<Delivery, Failure> {
+    match v1::Delivery::try_from(number) {
+        Ok(v1::Delivery::Unspecified | v1::Delivery::Caller) => Ok(Delivery::Caller),
+        Ok(v1::Delivery::Environment) => Ok(Delivery::Environment),
+        Ok(v1::Delivery::Descriptor) => Ok(Delivery::Descriptor),
+        Ok(v1::Delivery::File) => Ok(Delivery::File),
+        Err(_) => Err(Failure::field("delivery", "no such delivery")),
+    }
+}
+
 /// A credential's name.
 pub(super) fn credential(name: &str) -> Result<CredentialName, Failure> {
     CredentialName::new(name).map_err(|wrong| Failure::field("credential", wrong.to_string()))
@@ -70,7 +75,8 @@ pub(super) fn lease_id(text: &str) -> Result<LeaseId, Failure> {
     Ok(LeaseId::from_text(text))
 }
 
-fn scope(
+/// The narrowing, with keys and values of a bounded length.
+pub(super) fn scope(
     scope: std::collections::HashMap<String, String>,
 ) -> Result<BTreeMap<String, String>, Failure> {
     if scope.len() > MAX_SCOPE {
@@ -130,7 +136,8 @@ fn binding(binding: Option<v1::Binding>) -> Result<Option<BindingAsk>, Failure> 
     }))
 }
 
-fn target(target: v1::TargetClaim) -> Result<Target, Failure> {
+/// What the caller says that it will become.
+pub(super) fn target(target: v1::TargetClaim) -> Result<Target, Failure> {
     if !target.exe.starts_with('/') || target.exe.len() > 4096 {
         return Err(Failure::field("target.exe", "is not an absolute path"));
     }
