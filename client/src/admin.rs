@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::trust::Trust;
 use jsi_proto::v1::admin_client::AdminClient;
 use jsi_proto::v1::{
-    ExplainRequest, ExplainResponse, FieldPiece, JwtIssuer, Lease, LeaseSelector,
+    ExplainRequest, ExplainResponse, FieldPiece, Hypothesis, JwtIssuer, Lease, LeaseSelector,
     ListSecretsRequest, LockRequest, PutSecretRequest, PutSecretResponse, ReloadRequest,
     ReloadResponse, RemoveSecretRequest, RevokeLeasesRequest, RotateJwtKeysRequest, SecretInfo,
     StatusRequest, StatusResponse, UnlockRequest,
@@ -193,7 +193,17 @@ impl Admin {
     /// # Errors
     /// As the agent answers.
     pub async fn explain(&mut self, request_id: &str) -> Result<ExplainResponse, Error> {
-        let request = ExplainRequest { request_id: request_id.to_owned() };
+        let request = ExplainRequest { request_id: request_id.to_owned(), hypothesis: None };
+        Ok(self.client.explain(request).await?.into_inner())
+    }
+
+    /// How a request that nobody makes would be decided.
+    ///
+    /// # Errors
+    /// As the agent answers; [`Reason::UnknownCredential`](jsi_proto::v1::Reason)
+    /// where there is none of that name.
+    pub async fn suppose(&mut self, hypothesis: Hypothesis) -> Result<ExplainResponse, Error> {
+        let request = ExplainRequest { hypothesis: Some(hypothesis), ..Default::default() };
         Ok(self.client.explain(request).await?.into_inner())
     }
 

@@ -3,7 +3,7 @@
 
 use crate::failure::Failure;
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -40,6 +40,29 @@ pub(crate) fn ask_agent(
     }
     let status = child.wait().map_err(failed)?;
     Ok((status.code().unwrap_or(1), said))
+}
+
+/// Asks `jsi-agent` with these arguments: what goes to its stdin, and what it
+/// answers on stdout. What it says on stderr is its own message.
+pub(crate) fn question_agent(
+    arguments: impl IntoIterator<Item = OsString>,
+    input: &[u8],
+) -> Result<Vec<u8>, Failure> {
+    let agent = find()?;
+    crate::session::drop_group();
+    let fault =
+        |error: std::io::Error| Failure::new(format!("cannot run {}: {error}", agent.display()));
+    let mut command = Command::new(&agent);
+    command.arg0("jsi-agent").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(fault)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        let _ = stdin.write_all(input); // one that reads nothing says why by itself
+    }
+    let out = child.wait_with_output().map_err(fault)?;
+    match out.status.code() {
+        Some(0) => Ok(out.stdout),
+        code => Err(Failure::Quiet(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))),
+    }
 }
 
 /// Where it is.

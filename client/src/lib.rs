@@ -29,7 +29,7 @@ pub use admin::{Admin, NewSecret};
 pub use agent::{Agent, Request, Watch};
 pub use discovery::{Origin, Socket, admin_socket, agent_socket};
 pub use error::{Error, Kind, Refusal};
-pub use jsi_proto::v1;
+pub use jsi_proto::{Message, v1};
 pub use lease::{Leased, SecretField};
 pub use reference::{Reference, ReferenceError, credential_name, field_name};
 pub use trust::{Trust, TrustError};

@@ -48,6 +48,17 @@ pub(crate) fn block_within<T>(
     block_with_timers(async { tokio::time::timeout(patience, future).await.ok() })
 }
 
+/// The same, with the client's own error: for whoever looks at its kind.
+pub(crate) fn block_on_plainly<T>(
+    future: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(|error| Error::Broken(error.to_string()));
+    runtime?.block_on(future)
+}
+
 /// A connection to the agent.
 pub(crate) async fn agent() -> Result<Agent, Error> {
     let agent = Agent::connect().await?;

@@ -55,6 +55,14 @@ pub(crate) fn delivery(lease: &Lease) -> String {
     }
 }
 
+/// `environment`, `descriptor`, …
+pub(crate) fn delivery_word(delivery: i32) -> String {
+    match Delivery::try_from(delivery) {
+        Ok(Delivery::Unspecified) => String::new(),
+        _ => word!(Delivery, "DELIVERY_", delivery),
+    }
+}
+
 /// What is left, in words; empty where nothing is.
 pub(crate) fn remaining(lease: &Lease) -> String {
     match (&lease.remaining, LeaseState::try_from(lease.state)) {

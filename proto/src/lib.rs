@@ -21,6 +21,8 @@ pub mod v1 {
 mod reason;
 mod secret_debug;
 
+/// What encodes and decodes the messages of [`v1`].
+pub use prost::Message;
 pub use reason::{DOMAIN, reason_code};
 
 /// The protocol's file descriptor set, for gRPC reflection.

@@ -11,6 +11,7 @@ mod lifetime;
 mod manual;
 mod places;
 mod policy;
+mod policy_explain;
 mod policy_test;
 mod record_line;
 mod rekey;

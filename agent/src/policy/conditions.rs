@@ -147,6 +147,11 @@ fn conjunction(body: &Value) -> Vec<Clause> {
 }
 
 fn clause(body: &Value) -> Option<Clause> {
+    if let Some((left, operator, right)) = comparison(body) {
+        let text = format!("{} {operator} {}", source(left)?, source(right)?);
+        let wanted = compared(left, operator, right);
+        return Some(Clause { values: values(body), wanted, ..Clause::of(text)? });
+    }
     let text = source(body)?;
     let mut sides = Vec::new();
     split(body, "||", &mut sides);
@@ -197,28 +202,49 @@ fn holds(body: &Value, path: &Value) -> bool {
     }
 }
 
-/// What a comparison wants of the value that it looks at.
+/// A comparison as it was written: Cedar keeps `a >= b` as `!(a < b)`.
+fn comparison(body: &Value) -> Option<(&Value, &'static str, &Value)> {
+    let (inner, operators) = match body.get("!") {
+        Some(negated) => (&negated["arg"], [("<", ">="), ("<=", ">"), ("==", "!=")].as_slice()),
+        None => {
+            (body, [("==", "=="), ("<", "<"), ("<=", "<="), (">", ">"), (">=", ">=")].as_slice())
+        }
+    };
+    operators.iter().find_map(|(kept, written)| {
+        let pair = inner.get(kept)?;
+        Some((&pair["left"], *written, &pair["right"]))
+    })
+}
+
+/// It is read from the request, and is no literal.
+fn reads(side: &Value) -> bool {
+    side.get(".").is_some() || side.get("getTag").is_some() || side.get("Var").is_some()
+}
+
+/// What a comparison wants of the side that is read.
+fn compared(left: &Value, operator: &str, right: &Value) -> Option<String> {
+    let swapped = !reads(left);
+    let other = shortened(source(if swapped { left } else { right })?);
+    let operator = match (operator, swapped) {
+        ("<", true) => ">",
+        ("<=", true) => ">=",
+        (">", true) => "<",
+        (">=", true) => "<=",
+        (as_it_is, _) => as_it_is,
+    };
+    Some(match operator {
+        "==" => other,
+        "!=" => format!("anything but {other}"),
+        operator => format!("{operator} {other}"),
+    })
+}
+
+/// What other conditions want of the value that they look at.
 fn wanted(body: &Value) -> Option<String> {
     let object = body.as_object()?;
     let (operator, arguments) = object.iter().next()?;
-    let left = &arguments["left"];
-    let right = &arguments["right"];
-    let reads = |side: &Value| side.get(".").is_some() || side.get("getTag").is_some();
-    let (other, swapped) = if reads(left) { (right, false) } else { (left, true) };
-    let text = || source(other).map(shortened);
+    let (left, right) = (&arguments["left"], &arguments["right"]);
     match operator.as_str() {
-        "==" => text(),
-        "!=" => Some(format!("anything but {}", text()?)),
-        "<" | "<=" | ">" | ">=" => {
-            let turned = match (operator.as_str(), swapped) {
-                ("<", true) => ">",
-                ("<=", true) => ">=",
-                (">", true) => "<",
-                (">=", true) => "<=",
-                (as_it_is, _) => as_it_is,
-            };
-            Some(format!("{turned} {}", text()?))
-        }
         "like" => {
             let text = source(body)?;
             Some(text[text.find(" like ")? + 1..].to_owned())

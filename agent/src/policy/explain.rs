@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// must not cost what it likes.
 const MAX_STEPS: usize = 32;
 /// Expressions evaluated for one denial, some microseconds each.
-const MAX_EVALUATIONS: usize = 1_000;
+const MAX_EVALUATIONS: usize = 500;
 /// Characters of a value that are shown.
 const MAX_VALUE: usize = 300;
 /// Groups that are shown.
@@ -123,6 +123,12 @@ impl<'a> Explainer<'a> {
         let mut missing: Option<&Clause> = None;
         let mut failed = false;
         for clause in clauses {
+            if self.left.get() == 0 {
+                let text = "and more".to_owned();
+                let note = "there is too much to explain".to_owned();
+                all.push(Condition { note, outcome: Outcome::Error, ..Condition::of(text) });
+                break;
+            }
             let result = self.evaluate(&clause.expression);
             let outcome = match result {
                 Ok(EvalResult::Bool(true)) => Outcome::Satisfied,

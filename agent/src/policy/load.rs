@@ -2,6 +2,7 @@
 //! that is wrong with it.
 
 use super::annotations::{self, OwnLimits};
+use super::bounds;
 use super::conditions::{self, Clause};
 use super::facts::{self, Names};
 use super::index::Index;
@@ -212,6 +213,10 @@ struct Loading {
 
 impl Loading {
     fn text(&mut self, file: &str, text: &str, builtin: bool) {
+        if let Some((at, message)) = bounds::too_deep(text) {
+            self.faults.push(Fault { message, ..place(file, text, at, 1) });
+            return;
+        }
         let set = match PolicySet::from_str(text) {
             Ok(set) => set,
             Err(errors) => {
@@ -232,16 +237,11 @@ impl Loading {
         }
         let result = self.validator.validate(&set, ValidationMode::Strict);
         for error in result.validation_errors() {
-            let mut detailed = DetailedError::from(error);
-            // Cedar puts its own name of the policy in front; the place says it better.
-            let own = format!("for policy `{}`, ", error.policy_id());
-            detailed.message = detailed.message.replacen(&own, "", 1);
+            let detailed = without_own_name(DetailedError::from(error), error.policy_id());
             self.faults.push(fault(file, text, &detailed));
         }
         for warning in result.validation_warnings() {
-            let mut detailed = DetailedError::from(warning);
-            let own = format!("for policy `{}`, ", warning.policy_id());
-            detailed.message = detailed.message.replacen(&own, "", 1);
+            let detailed = without_own_name(DetailedError::from(warning), warning.policy_id());
             let fault = fault(file, text, &detailed);
             self.warnings
                 .push(format!("{}:{}:{}: {}", file, fault.line, fault.column, fault.message));
@@ -316,6 +316,14 @@ fn in_order(set: &PolicySet) -> Vec<Policy> {
     };
     policies.sort_by_key(number);
     policies
+}
+
+/// Cedar puts its own name of the policy in front; the place says it better.
+fn without_own_name(mut error: DetailedError, id: &PolicyId) -> DetailedError {
+    let own = format!("for policy `{id}`, ");
+    error.message = error.message.replace(&own, "");
+    error.help = error.help.map(|help| help.replace(&own, ""));
+    error
 }
 
 fn fault(file: &str, text: &str, error: &DetailedError) -> Fault {

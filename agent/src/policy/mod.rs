@@ -3,6 +3,7 @@
 //! annotations on permits. What a policy may speak of is in `jsi.cedarschema`.
 
 mod annotations;
+mod bounds;
 mod conditions;
 mod decide;
 mod entities;

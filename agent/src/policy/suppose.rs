@@ -200,12 +200,7 @@ impl Policies {
     /// What [`Policies::decide`] would say. No permit comes of it: there is
     /// nobody whom it could be for.
     #[must_use]
-    pub fn suppose(
-        &self,
-        supposed: &Supposed,
-        facts: &CredentialFacts,
-        now: WallTime,
-    ) -> Verdict {
+    pub fn suppose(&self, supposed: &Supposed, facts: &CredentialFacts, now: WallTime) -> Verdict {
         let attestation = supposed.attestation();
         let nobody = RequestId::from_text("");
         let wall = supposed.at.unwrap_or(now);

@@ -70,9 +70,9 @@ const ENTRIES: &[Entry] = entries! {
     "watch" watch "Print each change of a lease as it happens";
     "whoami" whoami "Show who the agent thinks is asking";
     "allow" allow "Write a policy that permits a program a credential";
-    "policy" policy "Check policies (jsi-agent check)";
+    "policy" policy "Check and test policies, without an agent (jsi-agent policy)";
     "jwt" jwt "Show and rotate the keys by which tokens are verified";
-    "explain" explain "Show how a request was decided";
+    "explain" explain "Show how a request was decided, or would be, and why";
     "audit" audit "Read and verify the log (jsi-agent audit)";
     "revoke" revoke "End leases of others";
     "status" status "Show how the agent is";

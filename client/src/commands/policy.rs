@@ -1,4 +1,4 @@
-//! `jsi policy check`.
+//! `jsi policy`.
 
 use crate::beside::become_agent;
 use crate::failure::Failure;
@@ -8,7 +8,8 @@ use std::ffi::OsString;
 #[command(after_help = "\
 For example:
   jsi policy check
-  jsi policy check -v orders.cedar")]
+  jsi policy check -v orders.cedar
+  jsi policy test orders.test.toml")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -19,13 +20,23 @@ enum Action {
     /// Check configuration and policies by the agent's own loader
     #[command(disable_help_flag = true)]
     Check {
-        /// What `jsi-agent check` takes; see `jsi policy check --help`
+        /// What `jsi-agent policy check` takes; see `jsi policy check --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<OsString>,
+    },
+    /// Decide the cases of a file by policy, and compare with what is expected
+    #[command(disable_help_flag = true)]
+    Test {
+        /// What `jsi-agent policy test` takes; see `jsi policy test --help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<OsString>,
     },
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Action::Check { rest } = arguments.action;
-    become_agent(std::iter::once("check".into()).chain(rest))
+    let (name, rest) = match arguments.action {
+        Action::Check { rest } => ("check", rest),
+        Action::Test { rest } => ("test", rest),
+    };
+    become_agent(["policy".into(), name.into()].into_iter().chain(rest))
 }

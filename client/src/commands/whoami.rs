@@ -59,7 +59,7 @@ fn policy(attestation: &Attestation, credential: &str) -> Result<PolicyText, Fai
         id: PolicyText::name(credential, Some(&exe.path)),
         comments,
         credential: credential.to_owned(),
-        uid: Some(requester.uid),
+        uids: vec![requester.uid],
         exe: Some(exe.path.clone()),
         digest: (!exe.digest.is_empty()).then(|| exe.digest.clone()),
         ..Default::default()

@@ -71,9 +71,7 @@ fn outcome(outcome: Outcome) -> String {
 fn limit((name, value): (&'static str, String), steps: &[Step]) -> v1::ExplainLimit {
     // The default is the longest where a policy's longest is shorter than it.
     let annotation = if name == "default_ttl" { "max_ttl" } else { name };
-    let says = |step: &&Step| {
-        step.limits.iter().any(|(own, of)| own == annotation && *of == value)
-    };
+    let says = |step: &&Step| step.limits.iter().any(|(own, of)| own == annotation && *of == value);
     let from = steps.iter().filter(says).map(|step| step.policy.clone()).collect();
     v1::ExplainLimit { name: name.to_owned(), value, from }
 }

@@ -20,8 +20,7 @@ const MAX_FACT: usize = 4_096;
 /// Names the field that is malformed.
 pub fn hypothesis(message: v1::Hypothesis) -> Result<(CredentialName, Supposed), Failure> {
     let name = parse::credential(&message.credential)?;
-    let mut requester =
-        process("requester", message.requester.unwrap_or_default())?;
+    let mut requester = process("requester", message.requester.unwrap_or_default())?;
     if message.groups.len() > MAX_GROUPS {
         return Err(Failure::field("hypothesis.groups", "a process is in fewer groups"));
     }

@@ -1,4 +1,6 @@
+mod allowed;
 mod decision;
+mod explained;
 mod limits;
 mod loading;
 mod properties;
