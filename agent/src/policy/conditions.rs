@@ -88,7 +88,7 @@ fn scope(policy: &Policy) -> Vec<Clause> {
     };
     let principal = principal.and_then(|(text, group)| {
         Some(Clause {
-            values: group.iter().map(|uid| groups(uid)).collect(),
+            values: group.iter().map(groups).collect(),
             wanted: group.map(|uid| format!("in {uid}")),
             ..Clause::of(text)?
         })

@@ -383,7 +383,7 @@ fn strictest(
 fn steps(rules: &[Arc<Rule>]) -> Vec<Step> {
     let step = |rule: &Arc<Rule>| {
         let limits = rule.limits.pairs();
-        let shown: Vec<String> = limits.iter().map(|pair| annotation(pair)).collect();
+        let shown: Vec<String> = limits.iter().map(annotation).collect();
         let detail = if shown.is_empty() {
             "it applies".to_owned()
         } else {
