@@ -7,9 +7,9 @@ mod times;
 mod verify;
 
 use super::exec::measure;
-use super::get::scope;
 use super::revoke::digest;
 use crate::failure::Failure;
+use crate::plan::scope;
 use crate::policy_text::PolicyText;
 use crate::{output, session};
 use jsi_client::{Kind, credential_name};

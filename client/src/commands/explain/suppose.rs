@@ -2,10 +2,10 @@
 
 use crate::commands::allow::real_path;
 use crate::commands::exec::measure;
-use crate::commands::get::scope;
 use crate::commands::renew::ttl;
 use crate::commands::revoke::digest;
 use crate::failure::Failure;
+use crate::plan::scope;
 use crate::session;
 use jsi_client::v1::{Delivery, Executable, Hypothesis, Process, TargetClaim};
 use std::path::{Path, PathBuf};
