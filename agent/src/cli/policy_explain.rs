@@ -5,7 +5,7 @@
 use crate::clock::Clock;
 use crate::config;
 use crate::delivery::{Explained, grpc};
-use crate::names::{CredentialName, RequestId};
+use crate::names::{CredentialName, IssuerName, RequestId};
 use crate::policy::{CredentialFacts, Policies};
 use clap::Parser;
 use jsi_proto::{Message, v1};
@@ -92,8 +92,11 @@ fn credential(config: Option<&Path>, name: &CredentialName) -> CredentialFacts {
     let Ok(config) = config::load(config, None) else { return facts };
     facts.lifetimes = config.lifetimes;
     if let Some(known) = config.credentials.get(name) {
-        facts.class = if known.issuer == "store" { "static" } else { "dynamic" };
-        facts.issuer.clone_from(&known.issuer);
+        if known.issuer != IssuerName::store() {
+            facts.class = "dynamic";
+            let kind = config.issuers.get(&known.issuer).map(config::IssuerConfig::kind);
+            facts.issuer = kind.unwrap_or(known.issuer.as_str()).to_owned();
+        }
         facts.owner.clone_from(&known.owner);
         facts.purpose.clone_from(&known.purpose);
         facts.lifetimes = known.lifetimes;
