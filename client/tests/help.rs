@@ -8,7 +8,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// Without those that `jsi-agent` answers.
+<<<<<<< HEAD
 const COMMANDS: &[&[&str]] = &[
+=======
+const COMMANDS: [&[&str]; 25] = [
+>>>>>>> 3a2c3ee (wip)
     &[],
     &["secret"],
     &["secret", "put"],
@@ -29,11 +33,15 @@ const COMMANDS: &[&[&str]] = &[
     &["whoami"],
     &["allow"],
     &["policy"],
+<<<<<<< HEAD
     &["jwt"],
     &["jwt", "jwks"],
     &["jwt", "discovery"],
     &["jwt", "keys"],
     &["jwt", "rotate"],
+=======
+    &["policy", "rm"],
+>>>>>>> 3a2c3ee (wip)
     &["explain"],
     &["revoke"],
     &["status"],

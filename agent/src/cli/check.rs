@@ -1,10 +1,12 @@
 //! `jsi-agent check`: what the agent would say of its configuration and its
 //! policies, without being started. The same loaders, the same errors.
 
+use super::diagnostics::{self, Severity, Style};
+use super::surroundings;
 use crate::config::{self, Config};
-use crate::policy::{BUILTIN, LoadError, Policies};
+use crate::policy::{BUILTIN, Fault, LoadError, Policies};
 use clap::Parser;
-use std::error::Error;
+use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -14,21 +16,34 @@ use std::process::ExitCode;
 /// Check configuration and policies, with the loaders that the agent uses.
 #[derive(Clone, Debug, Parser)]
 #[command(
-    name = "jsi-agent check",
+    name = "jsi policy check",
     version,
     after_help = "\
-Exit code 0: valid, perhaps with warnings. 1: the agent would refuse it.
+Errors are what the agent would refuse; warnings, what it takes and can hardly be
+meant: programs that run whatever they are given, permits that can never apply or
+that a forbid always overrides, credentials that nobody defines, files that are
+not there, that others may write, or that have another digest by now.
+Exit code 0: valid, perhaps with warnings. 1: the agent would refuse it, or there
+are warnings and --deny-warnings.
 For example:
   jsi policy check
-  jsi policy check -v orders.cedar"
+  jsi policy check -v orders.cedar
+  jsi policy check --deny-warnings -o json /etc/jsi/policy.d"
 )]
 pub(super) struct CheckArgs {
     /// The configuration file; left out, the one that the agent would take.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// One policy directory or policy files; left out, the configured directory.
+    /// Policy directories or files; left out, the configured directory.
     #[arg(value_name = "POLICY_DIR|FILES")]
     pub(super) policies: Vec<PathBuf>,
+    /// Warnings fail the check, too.
+    #[arg(long)]
+    pub(super) deny_warnings: bool,
+    /// How to print it: for people, or JSON for programs.
+    #[arg(short, long, value_name = "table|json", default_value = "table",
+          hide_default_value = true, value_parser = ["table", "json"], hide_possible_values = true)]
+    pub(super) output: String,
     /// Also prints where things lie, each policy, and the built-in policies.
     #[arg(short, long)]
     pub(super) verbose: bool,
@@ -36,7 +51,7 @@ pub(super) struct CheckArgs {
 
 /// `jsi-agent check` as a whole.
 pub(super) fn main(words: &[OsString]) -> ExitCode {
-    let args: CheckArgs = match super::parsed("jsi-agent check", words) {
+    let args: CheckArgs = match super::parsed("jsi policy check", words) {
         Ok(args) => args,
         Err(code) => return code,
     };
@@ -46,34 +61,43 @@ pub(super) fn main(words: &[OsString]) -> ExitCode {
     })
 }
 
-/// Checks and prints: findings to stderr, with `-v` what was found to stdout.
+/// Checks and prints: findings to stderr, with `-v` what was found to stdout;
+/// with `-o json` all of it to stdout.
 ///
 /// # Errors
 /// When the terminal cannot be written.
 pub(super) fn run(args: &CheckArgs) -> io::Result<ExitCode> {
     let report = check(args);
+    let failed = report.failed(args.deny_warnings);
     let mut out = io::stdout().lock();
-    out.write_all(report.told.as_bytes())?;
+    if args.output == "json" {
+        writeln!(out, "{:#}", report.json(failed))?;
+    } else {
+        out.write_all(report.told.as_bytes())?;
+        out.flush()?;
+        io::stderr().lock().write_all(report.found(Style::of_stderr(), failed).as_bytes())?;
+    }
     out.flush()?;
-    io::stderr().lock().write_all(report.found.as_bytes())?;
-    Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// What a check came to.
+#[derive(Default)]
 struct Report {
-    valid: bool,
-    /// Errors and warnings.
-    found: String,
+    errors: Vec<Fault>,
+    warnings: Vec<Fault>,
+    advisory: Vec<String>,
     /// What was checked.
     told: String,
+    policies: usize,
 }
 
 fn check(args: &CheckArgs) -> Report {
-    let mut report = Report { valid: true, found: String::new(), told: String::new() };
+    let mut report = Report::default();
     let config = match config::load(args.config.as_deref(), None) {
         Ok(config) => Some(config),
         Err(error) => {
-            report.error(&error);
+            report.error(super::chain(&error));
             None
         }
     };
@@ -85,7 +109,8 @@ fn check(args: &CheckArgs) -> Report {
     };
     match policies {
         None => {}
-        Some(Err(error)) => report.refused(&error),
+        Some(Err(LoadError::Invalid(faults))) => report.errors.extend(faults),
+        Some(Err(error)) => report.error(super::chain(&error)),
         Some(Ok(policies)) => report.policies(&policies, config.as_ref(), args.verbose),
     }
     if let Some(config) = config.filter(|_| args.verbose) {
@@ -95,40 +120,16 @@ fn check(args: &CheckArgs) -> Report {
 }
 
 impl Report {
-    fn error(&mut self, error: &dyn Error) {
-        self.valid = false;
-        let _ = write!(self.found, "error: {error}");
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let _ = write!(self.found, ": {cause}");
-            source = cause.source();
-        }
-        self.found.push('\n');
-    }
-
-    fn refused(&mut self, error: &LoadError) {
-        let LoadError::Invalid(faults) = error else { return self.error(error) };
-        self.valid = false;
-        for fault in faults {
-            let _ = writeln!(self.found, "error: {fault}");
-        }
-        let plural = if faults.len() == 1 { "" } else { "s" };
-        let _ = writeln!(
-            self.found,
-            "{} error{plural}: the agent would keep the policies it has",
-            faults.len()
-        );
+    fn error(&mut self, message: String) {
+        self.errors.push(Fault { message, width: 1, ..Fault::default() });
     }
 
     fn policies(&mut self, policies: &Policies, config: Option<&Config>, verbose: bool) {
-        let class = |name: &str| {
-            let mut known = config?.credentials.iter();
-            let (_, credential) = known.find(|(known, _)| known.as_str() == name)?;
-            (credential.issuer.as_str() == "store").then_some("static")
-        };
-        for warning in policies.warnings().iter().cloned().chain(policies.static_warnings(class)) {
-            let _ = writeln!(self.found, "warning: {warning}");
-        }
+        self.warnings.extend(policies.findings().iter().cloned());
+        self.warnings.extend(surroundings::of(policies, config));
+        let place = |fault: &Fault| (fault.file.clone(), fault.line, fault.column);
+        self.warnings.sort_by_key(place);
+        self.policies = policies.len();
         let count = policies.len();
         let plural = if count == 1 { "y" } else { "ies" };
         let _ = writeln!(self.told, "{count} polic{plural} valid");
@@ -156,82 +157,48 @@ impl Report {
         ] {
             let _ = writeln!(self.told, "  {what}: {}", path.display());
         }
-        for reason in config::advisory(config) {
-            let _ = writeln!(self.found, "advisory: {reason}");
+        self.advisory = config::advisory(config);
+    }
+
+    fn failed(&self, deny_warnings: bool) -> bool {
+        !self.errors.is_empty() || (deny_warnings && !self.warnings.is_empty())
+    }
+
+    /// Errors, then warnings, then how many.
+    fn found(&self, style: Style, failed: bool) -> String {
+        let mut text = String::new();
+        for fault in &self.errors {
+            text.push_str(&diagnostics::text(Severity::Error, fault, style));
         }
+        for fault in &self.warnings {
+            text.push_str(&diagnostics::text(Severity::Warning, fault, style));
+        }
+        for reason in &self.advisory {
+            let _ = writeln!(text, "advisory: {reason}");
+        }
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        let (errors, warnings) = (self.errors.len(), self.warnings.len());
+        if errors > 0 {
+            let s = plural(errors);
+            let _ = writeln!(text, "{errors} error{s}: the agent would keep the policies it has");
+        } else if warnings > 0 {
+            let denied = if failed { ": denied" } else { "" };
+            let _ = writeln!(text, "{warnings} warning{}{denied}", plural(warnings));
+        }
+        text
+    }
+
+    fn json(&self, failed: bool) -> Value {
+        json!({
+            "valid": self.errors.is_empty(),
+            "passed": !failed,
+            "policies": self.policies,
+            "errors": self.errors.iter().map(diagnostics::json).collect::<Vec<_>>(),
+            "warnings": self.warnings.iter().map(diagnostics::json).collect::<Vec<_>>(),
+            "advisory": self.advisory,
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
-
-    fn file(dir: &Path, name: &str, text: &str) -> PathBuf {
-        let path = dir.join(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        path
-    }
-
-    fn args(dir: &Path, config: &str, policies: Vec<PathBuf>) -> CheckArgs {
-        let text = format!("[agent]\npolicy_dir = {:?}\n{config}", dir.join("policy.d"));
-        CheckArgs { config: Some(file(dir, "agent.toml", &text)), policies, verbose: true }
-    }
-
-    #[test]
-    fn valid_policies_are_told_with_their_warnings() {
-        let dir = tempfile::tempdir().unwrap();
-        let policy = file(
-            dir.path(),
-            "a.cedar",
-            r#"@id("open") permit(principal, action, resource == Credential::"db/orders");"#,
-        );
-        let credential = "[credentials.\"db/orders\"]\nowner = \"a\"\npurpose = \"b\"\n";
-        let report = check(&args(dir.path(), credential, vec![policy]));
-        assert!(report.valid, "{}", report.found);
-        assert!(report.found.contains("warning: open: it says nothing of the requester"));
-        assert!(report.found.contains("warning: db/orders is a stored secret"), "{}", report.found);
-        assert!(
-            report.told.contains("1 policy valid") && report.told.contains("jsi/holders-release")
-        );
-    }
-
-    #[test]
-    fn what_the_agent_would_refuse_is_not_called_valid() {
-        let dir = tempfile::tempdir().unwrap();
-        let bad =
-            file(dir.path(), "a.cedar", "permit(principal, action, resource) when { nonsense };");
-        let report = check(&args(dir.path(), "", vec![bad]));
-        assert!(!report.valid);
-        assert!(
-            report.found.contains("a.cedar:1:") && report.found.contains('^'),
-            "{}",
-            report.found
-        );
-
-        let report = check(&args(dir.path(), "colour = 1\n", Vec::new()));
-        assert!(!report.valid && report.found.contains("unknown key `colour`"), "{}", report.found);
-
-        let none = dir.path().join("none.cedar");
-        let report = check(&args(dir.path(), "", vec![none]));
-        assert!(!report.valid && report.found.contains("none.cedar"), "{}", report.found);
-    }
-
-    #[test]
-    fn the_published_examples_are_valid() {
-        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/policies");
-        for entry in std::fs::read_dir(examples).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "cedar") {
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).unwrap();
-            let name = path.display().to_string();
-            if let Err(error) = Policies::from_texts(&[(name.as_str(), text.as_str())]) {
-                panic!("{error}");
-            }
-        }
-    }
-}
+mod tests;

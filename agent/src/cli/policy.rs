@@ -8,6 +8,7 @@ Usage: jsi-agent policy COMMAND
 
   check    Check configuration and policies, with the loaders that the agent uses
   test     Decide the cases of a file by policy, and compare with what is expected
+  ls       List policies: whom they permit what, and where they stand
   explain  The other half of jsi explain --policy-dir
 
 Each takes --help.";
@@ -17,6 +18,7 @@ pub(super) fn main(words: &[OsString]) -> ExitCode {
     match words.split_first() {
         Some((name, rest)) if name == "check" => super::check::main(rest),
         Some((name, rest)) if name == "test" => super::policy_test::main(rest),
+        Some((name, rest)) if name == "ls" => super::policy_list::main(rest),
         Some((name, rest)) if name == "explain" => super::policy_explain::main(rest),
         Some((name, _)) if name == "--help" || name == "-h" => super::printed(USAGE),
         _ => {

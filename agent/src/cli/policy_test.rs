@@ -4,6 +4,7 @@
 mod cases;
 mod report;
 
+use super::diagnostics::{self, Severity, Style};
 use crate::config::{self, ConfigError};
 use crate::policy::{LoadError, Outcome, Policies, Verdict};
 use cases::{Case, Expected, Tests};
@@ -92,7 +93,7 @@ enum TestError {
     Config(String),
     #[error("error: cannot {} {}: {}", .0, .1.display(), .2)]
     File(&'static str, PathBuf, io::Error),
-    #[error("error: {0}")]
+    #[error("{0}")]
     Policies(String),
     #[error("error: cannot write to standard output: {0}")]
     Output(io::Error),
@@ -106,7 +107,14 @@ impl From<ConfigError> for TestError {
 
 impl From<LoadError> for TestError {
     fn from(error: LoadError) -> Self {
-        Self::Policies(super::chain(&error))
+        match error {
+            LoadError::Invalid(faults) => {
+                let style = Style::of_stderr();
+                let text = |fault| diagnostics::text(Severity::Error, fault, style);
+                Self::Policies(faults.iter().map(text).collect())
+            }
+            error => Self::Policies(format!("error: {}", super::chain(&error))),
+        }
     }
 }
 

@@ -54,6 +54,14 @@ pub enum TrustError {
     /// It is larger than any configuration.
     #[error("{} is larger than {MAX_FILE} bytes", .0.display())]
     TooLarge(PathBuf),
+    /// It is no text.
+    #[error("{} is not UTF-8 (line {line})", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// The line of the first byte that is none, from 1.
+        line: usize,
+    },
     /// It could not be read.
     #[error("cannot read {}", path.display())]
     Io {
@@ -69,6 +77,15 @@ impl TrustError {
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// With what the system said.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        match self {
+            Self::Io { source, .. } => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
     }
 }
 
@@ -94,11 +111,16 @@ pub fn read_trusted(path: &Path, uid: u32) -> Result<(String, u32), TrustError> 
     if meta.len() > MAX_FILE {
         return Err(TrustError::TooLarge(path.to_owned()));
     }
-    let mut text = String::new();
-    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(io_error)?;
-    if text.len() as u64 > MAX_FILE {
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(io_error)?;
+    if bytes.len() as u64 > MAX_FILE {
         return Err(TrustError::TooLarge(path.to_owned()));
     }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        TrustError::NotText { path: path.to_owned(), line }
+    })?;
     Ok((text, meta.uid()))
 }
 

@@ -227,7 +227,8 @@ impl Policies {
             no_forbid_is_blind(slice, action, &unreadable)?;
         }
         let asked = self.ask(question, action, facts).map_err(Refusal::Question)?;
-        let response = self.authorizer.is_authorized(&asked.request, &slice.set, &asked.entities);
+        let set = slice.set().map_err(Refusal::Question)?;
+        let response = self.authorizer.is_authorized(&asked.request, set, &asked.entities);
         let rule = |id| self.by_id.get(id).cloned();
         let errors: Vec<Step> = response
             .diagnostics()

@@ -4,17 +4,19 @@
 
 use super::load::Rule;
 use cedar_policy::{Policy, PolicySet, ResourceConstraint};
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 /// The policies that can speak of one resource, with their Cedar set.
 #[derive(Default)]
 pub(super) struct Slice {
     pub(super) rules: Vec<Arc<Rule>>,
-    pub(super) set: PolicySet,
+    /// Made when it is first asked: a thousand credentials and a thousand open
+    /// policies would be a million of them.
+    set: OnceLock<PolicySet>,
 }
 
-/// Slices, all built beforehand: for each credential and path that a policy
+/// Slices, all laid out beforehand: for each credential and path that a policy
 /// names, for the agent, and for everything else.
 #[derive(Default)]
 pub(super) struct Index {
@@ -34,7 +36,7 @@ enum Reach {
 
 impl Index {
     /// Builds all slices.
-    pub(super) fn build(rules: &[Arc<Rule>]) -> Result<Self, String> {
+    pub(super) fn build(rules: &[Arc<Rule>]) -> Self {
         let mut everywhere = Vec::new();
         let mut agent = Vec::new();
         let mut by_credential: HashMap<String, Vec<Arc<Rule>>> = HashMap::new();
@@ -59,14 +61,14 @@ impl Index {
         let mut index = Self::default();
         for (name, own) in &by_credential {
             let all = own.iter().cloned().chain(above(name, false)).collect();
-            index.credentials.insert(name.clone(), Slice::of(all)?);
+            index.credentials.insert(name.clone(), Slice::of(all));
         }
         for name in by_path.keys() {
-            index.paths.insert(name.clone(), Slice::of(above(name, true))?);
+            index.paths.insert(name.clone(), Slice::of(above(name, true)));
         }
-        index.agent = Slice::of(agent.into_iter().chain(everywhere.iter().cloned()).collect())?;
-        index.rest = Slice::of(everywhere)?;
-        Ok(index)
+        index.agent = Slice::of(agent.into_iter().chain(everywhere.iter().cloned()).collect());
+        index.rest = Slice::of(everywhere);
+        index
     }
 
     /// The policies that can speak of that credential.
@@ -83,18 +85,24 @@ impl Index {
     pub(super) fn agent(&self) -> &Slice {
         &self.agent
     }
-
-    /// The credentials that policies name in their scope.
-    pub(super) fn named(&self) -> BTreeSet<&str> {
-        self.credentials.keys().map(String::as_str).collect()
-    }
 }
 
 impl Slice {
-    fn of(rules: Vec<Arc<Rule>>) -> Result<Self, String> {
-        let set = PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()))
+    fn of(rules: Vec<Arc<Rule>>) -> Self {
+        Self { rules, set: OnceLock::new() }
+    }
+
+    /// The rules, for Cedar.
+    ///
+    /// # Errors
+    /// Two have the same name within Cedar: a bug, since each is named by its place.
+    pub(super) fn set(&self) -> Result<&PolicySet, String> {
+        if let Some(set) = self.set.get() {
+            return Ok(set);
+        }
+        let made = PolicySet::from_policies(self.rules.iter().map(|rule| rule.policy.clone()))
             .map_err(|error| error.to_string())?;
-        Ok(Self { rules, set })
+        Ok(self.set.get_or_init(|| made))
     }
 }
 

@@ -5,7 +5,9 @@ use super::annotations::{self, OwnLimits};
 use super::bounds;
 use super::conditions::{self, Clause};
 use super::facts::{self, Names};
+use super::fault::{Fault, Source};
 use super::index::Index;
+use super::lints::{self, Lint};
 use super::schema::{BUILTIN, schema, uid};
 use super::warnings;
 use super::{Action, Policies};
@@ -15,12 +17,14 @@ use cedar_policy::{
     ActionConstraint, Authorizer, Effect, Entity, Policy, PolicyId, PolicySet, Schema,
     ValidationMode, Validator,
 };
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
+/// How often a directory that changes is read.
+const MAX_READINGS: usize = 4;
 /// The name under which the built-in policies are shown.
 const BUILTIN_NAME: &str = "built in";
 
@@ -49,33 +53,6 @@ impl Rule {
     }
 }
 
-/// One thing that is wrong with a policy file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The file.
-    pub file: String,
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    /// That line of the file.
-    pub source_line: String,
-    /// How many characters are meant; at least 1.
-    pub width: usize,
-    /// What is wrong, and what helps.
-    pub message: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, column, source_line, width, message } = self;
-        let margin = " ".repeat(line.to_string().len());
-        writeln!(f, "{file}:{line}:{column}: {message}")?;
-        writeln!(f, "  {line} | {source_line}")?;
-        write!(f, "  {margin} | {}{}", " ".repeat(column.saturating_sub(1)), "^".repeat(*width))
-    }
-}
-
 /// Why a policy set is not taken. The one before it stays.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -97,42 +74,67 @@ impl Policies {
     /// # Errors
     /// Files that cannot be trusted, and all faults of all files.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
-        match trusted_entries(dir, "cedar", euid()) {
-            Ok(paths) => {
-                let mut policies = Self::load_files(&paths)?;
-                if policies.is_empty() {
-                    policies.warnings.push(format!(
-                        "{} holds no policy (*.cedar): every request is denied",
-                        dir.display()
-                    ));
-                }
-                Ok(policies)
-            }
+        let mut policies = match listed(dir) {
+            Ok(paths) => Self::load_listed(dir, paths)?,
             Err(error) if error.is_missing() => {
                 let mut policies = Self::from_texts(&[])?;
-                policies.warnings.push(format!(
+                let message = format!(
                     "the policy directory {} does not exist: every request is denied",
                     dir.display()
-                ));
-                Ok(policies)
+                );
+                policies.warn(Fault::of_file(dir.display().to_string(), message));
+                return Ok(policies);
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
+        };
+        if policies.is_empty() {
+            let message =
+                format!("{} holds no policy (*.cedar): every request is denied", dir.display());
+            policies.warn(Fault::of_file(dir.display().to_string(), message));
         }
+        Ok(policies)
     }
 
-    /// Loads these files, as one set.
+    /// A directory that changes while it is read is read anew: what is in force
+    /// is to be what it held at one time.
+    fn load_listed(dir: &Path, mut paths: Vec<PathBuf>) -> Result<Self, LoadError> {
+        for _ in 0..MAX_READINGS {
+            let loaded = Self::load_files(&paths);
+            let now = listed(dir)?;
+            if now == paths {
+                return loaded;
+            }
+            paths = now;
+        }
+        let message = format!("{} changes while it is read; try again", dir.display());
+        Err(LoadError::Invalid(vec![Fault::of_file(dir.display().to_string(), message)]))
+    }
+
+    /// Loads these files, as one set; one that is named twice is read once.
     ///
     /// # Errors
     /// As [`Policies::load`]; a missing file is one.
     pub fn load_files(paths: &[impl AsRef<Path>]) -> Result<Self, LoadError> {
-        let mut texts = Vec::new();
-        for path in paths {
-            let path = path.as_ref();
-            texts.push((path.display().to_string(), read_trusted(path, euid())?.0));
+        let (mut texts, mut faults) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for path in paths.iter().map(AsRef::as_ref).filter(|path| seen.insert(path.to_owned())) {
+            let name = path.display().to_string();
+            match read_trusted(path, euid()) {
+                Ok((text, _)) => texts.push((name, text)),
+                Err(error) => faults.push(Fault::of_file(name, error.whole())),
+            }
         }
         let texts: Vec<_> =
             texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        Self::from_texts(&texts)
+        match Self::from_texts(&texts) {
+            Ok(policies) if faults.is_empty() => Ok(policies),
+            Ok(_) => Err(LoadError::Invalid(faults)),
+            Err(LoadError::Invalid(more)) => {
+                faults.extend(more);
+                Err(LoadError::Invalid(faults))
+            }
+            Err(bug) => Err(bug),
+        }
     }
 
     /// Loads texts under the names of their files.
@@ -143,7 +145,7 @@ impl Policies {
         let schema = schema().map_err(LoadError::Bug)?;
         let validator = Validator::new(schema.clone());
         let mut loading =
-            Loading { validator, rules: Vec::new(), faults: Vec::new(), warnings: Vec::new() };
+            Loading { validator, rules: Vec::new(), faults: Vec::new(), findings: Vec::new() };
         loading.text(BUILTIN_NAME, BUILTIN, true);
         for (name, text) in texts {
             loading.text(name, text, false);
@@ -152,20 +154,36 @@ impl Policies {
         if !loading.faults.is_empty() {
             return Err(LoadError::Invalid(loading.faults));
         }
-        let rules: Vec<Arc<Rule>> =
-            loading.rules.into_iter().map(|(rule, _)| Arc::new(rule)).collect();
-        let mut warnings = loading.warnings;
-        warnings
-            .extend(rules.iter().filter(|rule| !rule.builtin).flat_map(|rule| warnings::of(rule)));
+        let (rules, places): (Vec<Arc<Rule>>, Vec<Fault>) =
+            loading.rules.into_iter().map(|(rule, here)| (Arc::new(rule), here)).unzip();
+        let mut findings = loading.findings;
+        for (at, lint) in lints::across(&rules) {
+            if let (Some(rule), Some(here)) = (rules.get(at), places.get(at)) {
+                let policy = Some(rule.name.clone());
+                let Lint { message, help, .. } = lint;
+                findings.push(Fault { message, help, policy, ..here.clone() });
+            }
+        }
         Ok(Self {
             authorizer: Authorizer::new(),
-            index: Index::build(&rules).map_err(LoadError::Bug)?,
+            index: Index::build(&rules),
             actions: actions(&schema).map_err(LoadError::Bug)?,
             by_id: rules.iter().map(|rule| (rule.policy.id().clone(), rule.clone())).collect(),
+            places,
             rules,
-            warnings,
+            warnings: findings.iter().map(Fault::in_one_line).collect(),
+            findings,
         })
     }
+
+    fn warn(&mut self, finding: Fault) {
+        self.warnings.push(finding.in_one_line());
+        self.findings.push(finding);
+    }
+}
+
+fn listed(dir: &Path) -> Result<Vec<PathBuf>, TrustError> {
+    trusted_entries(dir, "cedar", euid())
 }
 
 fn euid() -> u32 {
@@ -208,69 +226,63 @@ struct Loading {
     /// With the fault that a second policy of the same name would be.
     rules: Vec<(Rule, Fault)>,
     faults: Vec<Fault>,
-    warnings: Vec<String>,
+    findings: Vec<Fault>,
 }
 
 impl Loading {
     fn text(&mut self, file: &str, text: &str, builtin: bool) {
+        let source = Source::new(file, text);
         if let Some((at, message)) = bounds::too_deep(text) {
-            self.faults.push(Fault { message, ..place(file, text, at, 1) });
+            self.faults.push(Fault { message, ..source.place(at, 1) });
             return;
         }
         let set = match PolicySet::from_str(text) {
             Ok(set) => set,
             Err(errors) => {
                 let errors = errors.iter().map(DetailedError::from);
-                self.faults.extend(errors.map(|error| fault(file, text, &error)));
+                self.faults.extend(errors.map(|error| source.cedar(&error)));
                 return;
             }
         };
         for template in set.templates() {
-            let error = DetailedError {
-                message: "a template (?principal, ?resource) is never linked; write the policy out"
-                    .to_owned(),
-                ..DetailedError::default()
-            };
-            let source = template.to_cedar();
-            let at = text.find(&source).unwrap_or(0);
-            self.faults.push(Fault { message: error.message, ..place(file, text, at, 1) });
+            let message =
+                "a template (?principal, ?resource) is never linked; write the policy out";
+            let at = text.find(&template.to_cedar()).unwrap_or(0);
+            self.faults.push(Fault { message: message.to_owned(), ..source.place(at, 1) });
         }
         let result = self.validator.validate(&set, ValidationMode::Strict);
         for error in result.validation_errors() {
             let detailed = without_own_name(DetailedError::from(error), error.policy_id());
-            self.faults.push(fault(file, text, &detailed));
+            self.faults.push(source.cedar(&detailed));
         }
         for warning in result.validation_warnings() {
             let detailed = without_own_name(DetailedError::from(warning), warning.policy_id());
-            let fault = fault(file, text, &detailed);
-            self.warnings
-                .push(format!("{}:{}:{}: {}", file, fault.line, fault.column, fault.message));
+            self.findings.push(source.cedar(&detailed));
         }
         let mut cursor = 0;
         for policy in in_order(&set) {
-            let source = policy.to_cedar().unwrap_or_default();
-            let at = text[cursor..].find(&source).map_or(cursor, |at| cursor + at);
-            cursor = at + if text[at..].starts_with(&source) { source.len() } else { 0 };
-            self.policy(file, text, at, &policy, builtin);
+            let own = policy.to_cedar().unwrap_or_default();
+            let at = text[cursor..].find(&own).map_or(cursor, |at| cursor + at);
+            cursor = at + if text[at..].starts_with(&own) { own.len() } else { 0 };
+            self.policy(&source, at..cursor, &policy, builtin);
         }
     }
 
-    fn policy(&mut self, file: &str, text: &str, at: usize, policy: &Policy, builtin: bool) {
+    /// One policy, which stands there in the text.
+    fn policy(&mut self, source: &Source<'_>, at: Range<usize>, policy: &Policy, builtin: bool) {
         let permit = policy.effect() == Effect::Permit;
-        let here = place(file, text, at, 1);
+        let here = source.place(at.start, 1);
         let (id, limits) = match annotations::read(permit, policy.annotations()) {
             Ok(read) => read,
             Err(refused) => {
                 for (name, message) in refused {
-                    let name = format!("@{name}");
-                    let at = text[at..].find(&name).map_or(at, |offset| at + offset);
-                    let width = name.chars().count();
-                    self.faults.push(Fault { message, ..place(file, text, at, width) });
+                    let place = within(source, &at, &format!("@{name}"));
+                    self.faults.push(Fault { message, ..place });
                 }
                 return;
             }
         };
-        let place = format!("{file}:{}", here.line);
+        let place = format!("{}:{}", source.file, here.line);
         let name = id.unwrap_or_else(|| place.clone());
         let json = match policy.to_json() {
             Ok(json) => json,
@@ -285,6 +297,15 @@ impl Loading {
         let policy = policy.new_id(PolicyId::new(unique));
         let clauses = OnceLock::new();
         let rule = Rule { policy, name, place, permit, builtin, limits, json, facts, clauses };
+        if !builtin {
+            for Lint { message, help, at: part } in
+                warnings::of(&rule).into_iter().chain(lints::of(&rule))
+            {
+                let place = within(source, &at, part.as_deref().unwrap_or(""));
+                let policy = Some(rule.name.clone());
+                self.findings.push(Fault { message, help, policy, ..place });
+            }
+        }
         self.rules.push((rule, here));
     }
 
@@ -307,6 +328,16 @@ impl Loading {
     }
 }
 
+/// A part of the policy that stands there, or its beginning.
+fn within(source: &Source<'_>, at: &Range<usize>, part: &str) -> Fault {
+    let own = source.text.get(at.start..).unwrap_or_default();
+    let own = own.get(..at.len()).unwrap_or(own);
+    match own.find(part).filter(|_| !part.is_empty()) {
+        Some(offset) => source.place(at.start + offset, part.chars().count()),
+        None => source.place(at.start, 1),
+    }
+}
+
 /// A file's policies as they stand in it (Cedar numbers them `policy0`, `policy1`, …).
 fn in_order(set: &PolicySet) -> Vec<Policy> {
     let mut policies: Vec<Policy> = set.policies().cloned().collect();
@@ -324,40 +355,4 @@ fn without_own_name(mut error: DetailedError, id: &PolicyId) -> DetailedError {
     error.message = error.message.replace(&own, "");
     error.help = error.help.map(|help| help.replace(&own, ""));
     error
-}
-
-fn fault(file: &str, text: &str, error: &DetailedError) -> Fault {
-    let span = error.source_locations.first().map(|label| label.loc);
-    let (start, end) = span.map_or((0, 1), |span| (span.start, span.end));
-    let mut message = error.message.clone();
-    if let Some(label) = error.source_locations.first().and_then(|label| label.label.as_deref())
-        && !message.contains(label)
-    {
-        message.push_str(&format!(": {label}"));
-    }
-    if let Some(help) = &error.help {
-        message.push_str(&format!(" ({help})"));
-    }
-    let width =
-        text.get(start..end).map_or(1, |meant| meant.lines().next().unwrap_or("").chars().count());
-    Fault { message, ..place(file, text, start, width) }
-}
-
-fn place(file: &str, text: &str, at: usize, width: usize) -> Fault {
-    let mut at = at.min(text.len());
-    // An error at the end of the text is shown behind its last word.
-    if at == text.len() {
-        at = text.trim_end().len();
-    }
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
-    Fault {
-        file: file.to_owned(),
-        line,
-        column: before[start..].chars().count() + 1,
-        source_line: text.lines().nth(line - 1).unwrap_or_default().to_owned(),
-        width: width.max(1),
-        message: String::new(),
-    }
 }

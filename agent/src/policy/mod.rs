@@ -9,8 +9,11 @@ mod decide;
 mod entities;
 mod explain;
 mod facts;
+mod fault;
 mod index;
+mod lints;
 mod load;
+mod named;
 mod schema;
 mod suppose;
 #[cfg(test)]
@@ -20,7 +23,9 @@ mod tests;
 mod warnings;
 
 pub use decide::Permit;
-pub use load::{Fault, LoadError};
+pub use fault::Fault;
+pub use load::LoadError;
+pub use named::{Listed, Program};
 pub use schema::{BUILTIN, SCHEMA};
 pub use suppose::{Supposed, SupposedProcess, Verdict};
 
@@ -42,6 +47,9 @@ pub struct Policies {
     by_id: HashMap<PolicyId, Arc<load::Rule>>,
     index: index::Index,
     actions: BTreeMap<&'static str, Vec<Entity>>,
+    /// Where each of `rules` stands.
+    places: Vec<Fault>,
+    findings: Vec<Fault>,
     warnings: Vec<String>,
 }
 
@@ -64,20 +72,10 @@ impl Policies {
         &self.warnings
     }
 
-    /// Policies in whose scope a credential is named whose class is static:
-    /// a stored secret is no just-in-time credential. `class` says what is
-    /// known of a name: `static`, `dynamic`, or nothing.
-    pub fn static_warnings(
-        &self,
-        class: impl Fn(&str) -> Option<&'static str>,
-    ) -> impl Iterator<Item = String> {
-        self.index.named().into_iter().filter(move |name| class(name) == Some("static")).map(
-            |name| {
-                format!(
-                    "{name} is a stored secret, the same for every lease: the end of a lease does not end it"
-                )
-            },
-        )
+    /// The same, each with its place.
+    #[must_use]
+    pub fn findings(&self) -> &[Fault] {
+        &self.findings
     }
 
     /// Name and place of each policy, the built-in ones first.

@@ -1,5 +1,6 @@
 //! What is valid and still worth a second look.
 
+use super::lints::Lint;
 use super::load::Rule;
 use cedar_policy::PrincipalConstraint;
 use serde_json::Value;
@@ -16,7 +17,7 @@ const PROGRAM: [&str; 4] = ["exe", "digest", "verity", "exe_owner"];
 const SECOND: [&str; 4] = ["unit", "container", "cgroup", "tty"];
 
 /// The warnings about one policy.
-pub(super) fn of(rule: &Rule) -> Vec<String> {
+pub(super) fn of(rule: &Rule) -> Vec<Lint> {
     if !rule.permit {
         return Vec::new();
     }
@@ -56,7 +57,7 @@ pub(super) fn of(rule: &Rule) -> Vec<String> {
             _ => {}
         }
     }
-    found.into_iter().map(|text| format!("{}: {text}", rule.name)).collect()
+    found.into_iter().map(Lint::new).collect()
 }
 
 fn scope_group(scope: &PrincipalConstraint) -> Option<String> {

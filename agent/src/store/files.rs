@@ -4,6 +4,7 @@
 use super::error::StoreError;
 use super::plain::{Metadata, StoredInfo, sha256};
 use crate::names::CredentialName;
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -169,6 +170,20 @@ impl Files {
             Ok(())
         })?;
         found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// The names of all secrets in a directory; none where there is none.
+    pub(super) fn names_in(dir: &Path) -> Result<BTreeSet<CredentialName>, StoreError> {
+        let files = Self(dir.to_owned());
+        let mut found = BTreeSet::new();
+        if dir.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return Ok(found);
+        }
+        files.walk(&mut |path| {
+            found.extend(files.name_of(path, ".age"));
+            Ok(())
+        })?;
         Ok(found)
     }
 

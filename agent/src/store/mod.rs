@@ -31,8 +31,18 @@ use crate::memory::{Secret, SecretBuf, Shield};
 use crate::names::CredentialName;
 use files::Files;
 use identity::{IdentityFile, KeptIdentity};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// The names of the secrets stored in `dir`, which nothing is opened or made
+/// for; none where there is no such directory.
+///
+/// # Errors
+/// [`StoreError::Io`] where it cannot be read.
+pub fn stored_names(dir: &Path) -> Result<BTreeSet<CredentialName>, StoreError> {
+    Files::names_in(dir)
+}
 
 /// The store, open; locked until its identity is.
 ///

@@ -143,8 +143,4 @@ fn what_is_valid_and_doubtful_is_warned_about_and_nothing_else_is() {
             None => assert_eq!(policies.warnings(), [""; 0], "{text}"),
         }
     }
-    let named =
-        policies(r#"@approval("a") permit(principal, action, resource == Credential::"db/a");"#);
-    assert_eq!(named.static_warnings(|name| (name == "db/a").then_some("static")).count(), 1);
-    assert_eq!(named.static_warnings(|_| None).count(), 0);
 }
