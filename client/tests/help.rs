@@ -8,11 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Without those that `jsi-agent` answers.
-<<<<<<< HEAD
 const COMMANDS: &[&[&str]] = &[
-=======
-const COMMANDS: [&[&str]; 25] = [
->>>>>>> 3a2c3ee (wip)
     &[],
     &["secret"],
     &["secret", "put"],
@@ -33,15 +29,12 @@ const COMMANDS: [&[&str]; 25] = [
     &["whoami"],
     &["allow"],
     &["policy"],
-<<<<<<< HEAD
+    &["policy", "rm"],
     &["jwt"],
     &["jwt", "jwks"],
     &["jwt", "discovery"],
     &["jwt", "keys"],
     &["jwt", "rotate"],
-=======
-    &["policy", "rm"],
->>>>>>> 3a2c3ee (wip)
     &["explain"],
     &["revoke"],
     &["status"],

@@ -16,6 +16,7 @@ mod manners;
 mod manual;
 mod no_trace;
 mod peers;
+mod policies;
 mod postgres;
 mod project;
 mod rekey;

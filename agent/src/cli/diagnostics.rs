@@ -64,7 +64,10 @@ pub(super) fn text(severity: Severity, fault: &Fault, style: Style) -> String {
         0 => String::new(),
         line => format!("{}:{line}:{}: ", fault.file, fault.column),
     };
-    let name = fault.policy.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+    // A policy without an @id is called by its place, which stands there already.
+    let called = |name: &&String| **name != format!("{}:{}", fault.file, fault.line);
+    let name = fault.policy.as_ref().filter(called);
+    let name = name.map(|name| format!("{name}: ")).unwrap_or_default();
     let head = format!("{place}{name}{}", fault.message);
     let mut text = format!("{}: {}\n", style.paint(colour, label), printable(&head));
     if fault.line > 0 && !fault.source_line.is_empty() {

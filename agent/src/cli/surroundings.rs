@@ -2,7 +2,7 @@
 //! that nobody defines, programs that are gone, replaced, or open to others.
 
 use crate::config::{Config, near_miss};
-use crate::names::CredentialName;
+use crate::names::{CredentialName, IssuerName};
 use crate::policy::{Fault, Policies, Program};
 use crate::store;
 use ring::digest::{Context, SHA256};
@@ -38,7 +38,7 @@ fn credentials(policies: &Policies, config: &Config) -> Vec<Fault> {
         let Ok(name) = CredentialName::new(&name) else { continue };
         let configured = config.credentials.get(&name);
         let is_static = match configured {
-            Some(credential) => credential.issuer == "store",
+            Some(credential) => credential.issuer == IssuerName::store(),
             None => stored.as_ref().is_ok_and(|stored| stored.contains(&name)),
         };
         if is_static && permit {
@@ -60,48 +60,51 @@ fn credentials(policies: &Policies, config: &Config) -> Vec<Fault> {
     found
 }
 
-/// What was found of one file: its digest, where it could be measured.
-type Seen = BTreeMap<String, Result<Option<String>, String>>;
+/// What was found of each file: what is doubtful about it, and its digest, where
+/// it could be measured.
+type Seen = BTreeMap<String, (Option<String>, Option<String>)>;
 
-fn program(program: &Program, seen: &mut Seen) -> Option<Fault> {
+fn program(program: &Program, seen: &mut Seen) -> Vec<Fault> {
     let looked = seen.entry(program.exe.clone()).or_insert_with(|| look(Path::new(&program.exe)));
-    let place = program.place.clone();
-    match (looked, &program.digest) {
-        (Err(why), _) => Some(Fault { message: why.clone(), ..place }),
-        (Ok(Some(now)), Some(pinned)) if now != pinned => Some(Fault {
+    let (doubt, digest) = looked;
+    let place = || program.place.clone();
+    let mut found: Vec<Fault> =
+        doubt.iter().map(|why| Fault { message: why.clone(), ..place() }).collect();
+    if let (Some(now), Some(pinned)) = (digest, &program.digest)
+        && now != pinned
+    {
+        found.push(Fault {
             message: format!("{} has another digest now", program.exe),
             help: Some(format!("it is {now}")),
-            ..place
-        }),
-        _ => None,
+            ..place()
+        });
     }
+    found
 }
 
-/// The file's digest; an error says what is wrong with the file.
-fn look(path: &Path) -> Result<Option<String>, String> {
+fn look(path: &Path) -> (Option<String>, Option<String>) {
     let shown = path.display();
+    let doubt = |why: String| (Some(why), None);
     let meta = match path.symlink_metadata() {
         Ok(meta) if meta.is_symlink() => {
             let to = path.canonicalize().map(|to| format!(", to {}", to.display()));
             let to = to.unwrap_or_default();
-            return Err(format!("{shown} is a link{to}: a process's exe is what it leads to"));
+            return doubt(format!("{shown} is a link{to}: a process's exe is what it leads to"));
         }
         Ok(meta) => meta,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(format!("{shown} is not there"));
+            return doubt(format!("{shown} is not there"));
         }
-        Err(_) => return Ok(None), // it may well be readable to the agent
+        Err(_) => return (None, None), // it may well be readable to the agent
     };
     if !meta.is_file() {
-        return Err(format!("{shown} is not a program"));
+        return doubt(format!("{shown} is not a program"));
     }
-    if meta.mode() & 0o022 != 0 {
-        let mode = meta.mode() & 0o7777;
-        return Err(format!(
-            "{shown} has mode {mode:04o}: group or others may write what this permits"
-        ));
-    }
-    Ok(measure(path, meta.len()))
+    let mode = meta.mode() & 0o7777;
+    let open = (mode & 0o022 != 0).then(|| {
+        format!("{shown} has mode {mode:04o}: group or others may write what this permits")
+    });
+    (open, measure(path, meta.len()))
 }
 
 fn measure(path: &Path, length: u64) -> Option<String> {

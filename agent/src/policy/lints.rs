@@ -222,8 +222,9 @@ fn contradiction(rule: &Rule) -> Option<Lint> {
     };
     let user = user.filter(|uid| uid.type_name().to_string() == "User")?;
     let uid = wanted.get("principal.uid")?;
-    let other = uid.to_string() != user.id().unescaped();
-    other.then(|| Lint::new(format!("it never applies: {user} does not have the uid {uid}")))
+    let wanted = uid.to_string();
+    (wanted != user.id().unescaped())
+        .then(|| Lint::new(format!("it never applies: {user} does not have the uid {uid}")))
 }
 
 /// What must hold, part by part, of all `when`.

@@ -11,7 +11,7 @@ use super::lints::{self, Lint};
 use super::schema::{BUILTIN, schema, uid};
 use super::warnings;
 use super::{Action, Policies};
-use crate::config::{TrustError, read_trusted, trusted_entries};
+use crate::config::{TrustError, near_miss, read_trusted, trusted_entries};
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{
     ActionConstraint, Authorizer, Effect, Entity, Policy, PolicyId, PolicySet, Schema,
@@ -354,5 +354,15 @@ fn without_own_name(mut error: DetailedError, id: &PolicyId) -> DetailedError {
     let own = format!("for policy `{id}`, ");
     error.message = error.message.replace(&own, "");
     error.help = error.help.map(|help| help.replace(&own, ""));
+    if error.help.is_none() {
+        error.help = meant_action(&error.message);
+    }
     error
+}
+
+/// Cedar does not say which action was probably meant.
+fn meant_action(message: &str) -> Option<String> {
+    let written = message.strip_prefix("unrecognized action `Action::\"")?.split('"').next()?;
+    let known = Action::ALL.into_iter().map(Action::name).chain(["use"]);
+    near_miss(written, known).map(|near| format!("did you mean `Action::\"{near}\"`?"))
 }
