@@ -16,6 +16,7 @@ fn definition(name: &str) -> Option<Command> {
         "facts" => super::facts::FactsArgs::command(),
         "init" => super::init::InitArgs::command(),
         "rekey" => super::rekey::RekeyArgs::command(),
+        "policy" => super::policy::command(),
         _ => return None,
     })
 }

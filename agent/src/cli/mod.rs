@@ -25,7 +25,6 @@ mod template;
 use crate::attestation::attestor;
 use crate::process;
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 /// A subcommand: takes the arguments behind its name, prints its own errors.
@@ -84,15 +83,6 @@ fn parsed<A: clap::Parser>(name: &str, words: &[OsString]) -> Result<A, ExitCode
         let _ = error.print();
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
     })
-}
-
-/// Prints what was asked for by name.
-fn printed(text: &str) -> ExitCode {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
 }
 
 /// An error with all that caused it, in one line.

@@ -26,7 +26,7 @@ const MAX_QUESTION: u64 = 1024 * 1024;
     after_help = "Reads jsi.v1.ExplainRequest, a hypothesis, from stdin and writes \
 jsi.v1.ExplainResponse\nto stdout, both in protobuf. People ask: jsi explain db/orders --policy-dir DIR"
 )]
-struct ExplainArgs {
+pub(super) struct ExplainArgs {
     /// The policies
     #[arg(long, value_name = "DIR")]
     policy_dir: PathBuf,

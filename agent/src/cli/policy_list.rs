@@ -19,7 +19,7 @@ use std::process::ExitCode;
 As they are in the files, which is what a reload would take; a * behind a principal
 says that conditions stand behind it, too. The built-in ones: jsi policy check -v"
 )]
-struct ListArgs {
+pub(super) struct ListArgs {
     /// Where policies are [default: the configured directory]
     #[arg(long, value_name = "DIR")]
     policy_dir: Option<PathBuf>,

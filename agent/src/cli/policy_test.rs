@@ -48,7 +48,7 @@ a digest of zeros, and otherwise nothing. [defaults] takes them for all cases,
 [credentials.NAME] takes class, issuer, owner, purpose, default_ttl and max_ttl.
 Exit code 0: all passed. 1: some did not, or something is wrong."
 )]
-struct TestArgs {
+pub(super) struct TestArgs {
     /// Files of cases
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,

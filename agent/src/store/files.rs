@@ -173,20 +173,6 @@ impl Files {
         Ok(found)
     }
 
-    /// The names of all secrets in a directory; none where there is none.
-    pub(super) fn names_in(dir: &Path) -> Result<BTreeSet<CredentialName>, StoreError> {
-        let files = Self(dir.to_owned());
-        let mut found = BTreeSet::new();
-        if dir.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            return Ok(found);
-        }
-        files.walk(&mut |path| {
-            found.extend(files.name_of(path, ".age"));
-            Ok(())
-        })?;
-        Ok(found)
-    }
-
     /// The secret that a file of that ending belongs to.
     pub(super) fn name_of(&self, path: &Path, ending: &str) -> Option<CredentialName> {
         let name = path.strip_prefix(&self.0).ok()?.to_str()?.strip_suffix(ending)?;
@@ -236,6 +222,30 @@ impl Files {
 fn below(name: &str, prefix: &str) -> bool {
     prefix.is_empty()
         || name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The names of all secrets in a directory, which is not locked for that; none
+/// where there is no such directory.
+pub(super) fn names_in(dir: &Path) -> Result<BTreeSet<CredentialName>, StoreError> {
+    let mut found = BTreeSet::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(below) = dirs.pop() {
+        let entries = std::fs::read_dir(&below).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let entries = match entries {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.map_err(StoreError::io(&below))?,
+        };
+        for entry in entries {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                dirs.push(path);
+            } else if let Ok(relative) = path.strip_prefix(dir) {
+                let name = relative.to_str().and_then(|name| name.strip_suffix(".age"));
+                found.extend(name.and_then(|name| CredentialName::new(name).ok()));
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn faulty(name: &CredentialName, error: &StoreError) -> StoredInfo {

@@ -41,7 +41,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 /// # Errors
 /// [`StoreError::Io`] where it cannot be read.
 pub fn stored_names(dir: &Path) -> Result<BTreeSet<CredentialName>, StoreError> {
-    Files::names_in(dir)
+    files::names_in(dir)
 }
 
 /// The store, open; locked until its identity is.
