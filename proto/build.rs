@@ -1,7 +1,8 @@
 //! Compiles the protocol with protox, so that no protoc is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["jsi/v1/types.proto", "jsi/v1/agent.proto", "jsi/v1/admin.proto"];
+    let files =
+        ["jsi/v1/types.proto", "jsi/v1/agent.proto", "jsi/v1/secrets.proto", "jsi/v1/admin.proto"];
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }
@@ -18,6 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "jsi.v1.SecretMessage",
             "jsi.v1.PutSecretRequest",
             "jsi.v1.UnlockRequest",
+            "jsi.v1.RotateSecretRequest",
+            "jsi.v1.ImportSecretsRequest",
         ])
         .compile_fds(descriptors)?;
     Ok(())

@@ -1,6 +1,7 @@
 //! The composition root: the way of a request, stage by stage, and the only
 //! place that imports every stage.
 
+mod archives;
 mod binding;
 mod deciding;
 mod decisions;
@@ -13,6 +14,7 @@ mod locking;
 mod operate;
 mod records;
 mod refusals;
+mod secrets;
 mod serving;
 mod start;
 mod status;
@@ -40,6 +42,7 @@ use jsi_proto::v1::Reason;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// What a reload replaces, all of it or nothing.
 struct InForce {
@@ -63,6 +66,8 @@ struct Pipeline {
     denials: Arc<Denials>,
     about: status::About,
     locking: locking::Locking,
+    /// One backup, restore or export at a time.
+    bulk: Arc<Semaphore>,
 }
 
 /// What a request asks policy, beyond who asks.

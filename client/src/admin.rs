@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 /// A connection to the admin socket.
 pub struct Admin {
     server_uid: u32,
-    client: AdminClient<Connection>,
+    pub(crate) client: AdminClient<Connection>,
 }
 
 /// A secret on its way into the store. Its values are wiped when it is
@@ -31,14 +31,14 @@ pub struct NewSecret {
     pub purpose: String,
     /// Replace one that exists.
     pub replace: bool,
-    fields: Vec<NewField>,
+    pub(crate) fields: Vec<NewField>,
 }
 
-struct NewField {
-    name: String,
-    sensitive: bool,
-    is_default: bool,
-    value: Zeroizing<Vec<u8>>,
+pub(crate) struct NewField {
+    pub(crate) name: String,
+    pub(crate) sensitive: bool,
+    pub(crate) is_default: bool,
+    pub(crate) value: Zeroizing<Vec<u8>>,
 }
 
 impl NewSecret {
@@ -63,45 +63,54 @@ impl NewSecret {
     /// The messages in which it travels, each with padding in front and with at
     /// most [`jsi_proto::MAX_PIECE`] bytes of values.
     fn messages(&self) -> Vec<PutSecretRequest> {
-        let mut messages = vec![PutSecretRequest {
-            padding: jsi_proto::padding(),
-            name: self.name.clone(),
-            owner: self.owner.clone(),
-            purpose: self.purpose.clone(),
-            replace: self.replace,
-            pieces: Vec::new(),
-        }];
-        // What a message may still take; names and flags count as well, so
-        // that many empty fields do not make it long.
-        let mut room = jsi_proto::MAX_PIECE;
-        for field in &self.fields {
-            let overhead = field.name.len() + 16;
-            let mut rest: &[u8] = &field.value;
-            loop {
-                if room < overhead + rest.len().min(1024) {
-                    let padding = jsi_proto::padding();
-                    messages.push(PutSecretRequest { padding, ..Default::default() });
-                    room = jsi_proto::MAX_PIECE;
-                }
-                let (now, later) = rest.split_at(rest.len().min(room - overhead));
-                if let Some(message) = messages.last_mut() {
-                    message.pieces.push(FieldPiece {
-                        name: field.name.clone(),
-                        sensitive: field.sensitive,
-                        is_default: field.is_default,
-                        value: now.to_vec(),
-                        more: !later.is_empty(),
-                    });
-                }
-                room -= overhead + now.len();
-                rest = later;
-                if rest.is_empty() {
-                    break;
-                }
-            }
+        let message = |pieces| {
+            let padding = jsi_proto::padding();
+            PutSecretRequest { padding, pieces, ..Default::default() }
+        };
+        let mut messages: Vec<_> = pieces(&self.fields).into_iter().map(message).collect();
+        if let Some(first) = messages.first_mut() {
+            first.name.clone_from(&self.name);
+            first.owner.clone_from(&self.owner);
+            first.purpose.clone_from(&self.purpose);
+            first.replace = self.replace;
         }
         messages
     }
+}
+
+/// Fields in pieces, as many together as one message takes; there is always a first
+/// message.
+pub(crate) fn pieces(fields: &[NewField]) -> Vec<Vec<FieldPiece>> {
+    let mut messages = vec![Vec::new()];
+    // What a message may still take; names and flags count as well, so that many
+    // empty fields do not make it long.
+    let mut room = jsi_proto::MAX_PIECE;
+    for field in fields {
+        let overhead = field.name.len() + 16;
+        let mut rest: &[u8] = &field.value;
+        loop {
+            if room < overhead + rest.len().min(1024) {
+                messages.push(Vec::new());
+                room = jsi_proto::MAX_PIECE;
+            }
+            let (now, later) = rest.split_at(rest.len().min(room - overhead));
+            if let Some(message) = messages.last_mut() {
+                message.push(FieldPiece {
+                    name: field.name.clone(),
+                    sensitive: field.sensitive,
+                    is_default: field.is_default,
+                    value: now.to_vec(),
+                    more: !later.is_empty(),
+                });
+            }
+            room -= overhead + now.len();
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+    messages
 }
 
 impl Admin {

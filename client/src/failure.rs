@@ -165,6 +165,10 @@ fn unreachable(failure: Failure, at: &jsi_client::Socket, source: &std::io::Erro
 }
 
 fn refused(mut failure: Failure, refusal: &Refusal) -> Failure {
+    if refusal.code == tonic::Code::Unimplemented {
+        return Failure::new("this agent does not know the call: it is older than this jsi")
+            .advise("their versions: jsi --version, jsi status");
+    }
     for (field, description) in &refusal.violations {
         failure = failure.advise(format!("{field}: {description}"));
     }

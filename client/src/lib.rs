@@ -16,6 +16,7 @@
 
 mod admin;
 mod agent;
+mod bulk;
 mod connect;
 mod discovery;
 mod error;
@@ -27,6 +28,7 @@ mod ttl;
 
 pub use admin::{Admin, NewSecret};
 pub use agent::{Agent, Request, Watch};
+pub use bulk::{AgeFile, AgeFiles, Backup, BackupPart, Imported, NewValues, RestoreHow};
 pub use discovery::{Origin, Socket, admin_socket, agent_socket};
 pub use error::{Error, Kind, Refusal};
 pub use jsi_proto::{Message, v1};

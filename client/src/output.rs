@@ -112,6 +112,11 @@ pub(crate) fn stdout_is_regular_file() -> bool {
     })
 }
 
+/// A person would see it.
+pub(crate) fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// A person reads standard error.
 pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()

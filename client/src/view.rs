@@ -159,6 +159,7 @@ pub(crate) fn secret(secret: &SecretInfo) -> Value {
         "purpose": secret.purpose,
         "stored_at": at(secret.stored_at.as_ref()),
         "fields": secret.fields,
+        "version": secret.version,
     })
 }
 

@@ -350,3 +350,20 @@ fn a_first_connection_that_is_refused_is_tried_once_more() {
     let out = fake.jsi(&["get", "db/orders#user"]).env("JSI_AUTH_SOCK", &path).output().unwrap();
     assert_eq!(text(&out.stdout), "orders\n", "{}", text(&out.stderr));
 }
+
+#[test]
+fn an_agent_that_is_older_than_a_call_is_said_to_be() {
+    let fake = Fake::start();
+    for arguments in [
+        &["secret", "rotate", "db/orders"][..],
+        &["secret", "export", "db/orders"],
+        &["secret", "import", "--format", "dotenv", "--owner", "o", "-"],
+        &["backup", "/nonexistent-directory/jsi-backup.tar"],
+        &["restore", "/dev/null"],
+    ] {
+        let out = with_input(&fake, arguments, b"NEW_NAME=x");
+        assert_eq!(out.status.code(), Some(1), "{arguments:?}: {}", text(&out.stderr));
+        let expected = if arguments[0] == "backup" { "nonexistent" } else { "older than this jsi" };
+        assert!(text(&out.stderr).contains(expected), "{arguments:?}: {}", text(&out.stderr));
+    }
+}

@@ -1,6 +1,9 @@
 //! Messages that carry a secret say no more than their name when printed.
 
-use crate::v1::{FieldPiece, PutSecretRequest, SecretMessage, UnlockRequest};
+use crate::v1::{
+    FieldPiece, ImportSecretsRequest, PutSecretRequest, RotateSecretRequest, SecretMessage,
+    UnlockRequest,
+};
 use std::fmt;
 
 macro_rules! opaque {
@@ -13,4 +16,11 @@ macro_rules! opaque {
     )*};
 }
 
-opaque!(FieldPiece, SecretMessage, PutSecretRequest, UnlockRequest);
+opaque!(
+    FieldPiece,
+    SecretMessage,
+    PutSecretRequest,
+    RotateSecretRequest,
+    ImportSecretsRequest,
+    UnlockRequest
+);

@@ -2,6 +2,7 @@
 //! nothing is lost, no secret appears.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
+mod bulk;
 mod files;
 mod limits;
 mod policies;

@@ -221,7 +221,9 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // A test may have mounted a small file system there.
-        let _ = nix::mount::umount2(&self.log_dir(), nix::mount::MntFlags::MNT_DETACH);
+        for small in [self.log_dir(), self.store_dir()] {
+            let _ = nix::mount::umount2(&small, nix::mount::MntFlags::MNT_DETACH);
+        }
     }
 }
 

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod audit;
+mod backup;
 mod completions;
 mod delivery;
 mod doctor;
 mod files;
 mod identities;
+mod import;
+mod import_tools;
 mod lease_end;
 mod leases;
 mod limits;

@@ -1,6 +1,6 @@
 //! What a protocol may ask of the agent, in plain types.
 
-use super::Failure;
+use super::{BackupPiece, Exported, Failure, Importing, Returned, Rotated, SecretRotation};
 use crate::attestation::{Anchor, Attestation};
 use crate::clock::WallTime;
 use crate::connection::Connection;
@@ -9,11 +9,12 @@ use crate::lease::{LeaseView, Selector, Watcher};
 use crate::memory::Secret;
 use crate::names::{CredentialName, LeaseId, RequestId};
 use crate::policy::{BindingKind, Delivery, Limits, Step, Supposed, Target};
-use crate::store::StoredInfo;
+use crate::store::{RestoreHow, StoredInfo};
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// A request for a credential, well formed.
 pub struct Ask {
@@ -272,6 +273,28 @@ pub trait Backend: Send + Sync + 'static {
         on: &Connection,
         new: NewSecret,
     ) -> Result<(StoredInfo, bool), Failure>;
+    /// New values for a stored secret.
+    async fn rotate(&self, on: &Connection, order: SecretRotation) -> Result<Rotated, Failure>;
+    /// Stores secrets as they come, and answers each.
+    async fn import(&self, on: &Connection, importing: Importing) -> Result<(), Failure>;
+    /// The age files of those secrets (`None`: of all).
+    async fn export(
+        &self,
+        on: &Connection,
+        names: Option<Vec<CredentialName>>,
+    ) -> Result<mpsc::Receiver<Exported>, Failure>;
+    /// The whole store as an archive.
+    async fn backup(
+        &self,
+        on: &Connection,
+    ) -> Result<mpsc::Receiver<Result<BackupPiece, Failure>>, Failure>;
+    /// A store from an archive; an empty piece is its end.
+    async fn restore(
+        &self,
+        on: &Connection,
+        how: RestoreHow,
+        pieces: mpsc::Receiver<Vec<u8>>,
+    ) -> Result<Returned, Failure>;
     /// Removes a secret and ends its leases; returns how many.
     async fn remove_secret(&self, on: &Connection, name: &CredentialName)
     -> Result<usize, Failure>;

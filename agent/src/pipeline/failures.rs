@@ -106,12 +106,18 @@ pub(super) fn store(error: &StoreError) -> Failure {
         StoreError::Exists(_) => Failure::field("replace", error.to_string()),
         StoreError::Incomplete(what) => Failure::field(what, error.to_string()),
         StoreError::Unstorable(_) => Failure::field("name", error.to_string()),
+        StoreError::Unfit(_) => Failure::field("pieces", error.to_string()),
+        StoreError::Occupied(_) => Failure::field("replace", error.to_string()),
+        StoreError::ForeignArchive => Failure::field("unsealed", error.to_string()),
+        StoreError::Archive(_) => Failure::field("piece", error.to_string()),
         _ => {
             let reason = match error {
                 StoreError::Locked => Reason::Locked,
                 StoreError::WrongPassphrase => Reason::WrongPassphrase,
                 StoreError::Missing(_) => Reason::UnknownCredential,
-                StoreError::Damaged { .. } => Reason::StoreDamaged,
+                StoreError::Damaged { .. } | StoreError::NotReadBack(_) => Reason::StoreDamaged,
+                StoreError::NoField { .. } => Reason::UnknownField,
+                StoreError::Busy => Reason::LimitReached,
                 _ => Reason::IssuerUnavailable,
             };
             Failure::new(reason, error.to_string())

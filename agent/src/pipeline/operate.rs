@@ -173,11 +173,11 @@ impl Pipeline {
         self.record(Event::Admin { act: act.to_owned(), detail, by }).await
     }
 
-    async fn record(&self, event: Event) -> Result<(), Failure> {
+    pub(super) async fn record(&self, event: Event) -> Result<(), Failure> {
         self.log.append(event).await.map_err(|error| failures::log(&error))
     }
 
-    async fn refresh(&self) -> Result<(), Failure> {
+    pub(super) async fn refresh(&self) -> Result<(), Failure> {
         let force = self.in_force();
         blocking(move || force.catalogue.refresh()).await
     }

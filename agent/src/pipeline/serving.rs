@@ -4,17 +4,18 @@ use super::Pipeline;
 use crate::attestation::Attestation;
 use crate::connection::Connection;
 use crate::delivery::{
-    Ask, Backend, CredentialInfo, Delivered, Explained, Failure, LeaseFilter, NewSecret, Reloaded,
-    StatusReport, Watch,
+    Ask, Backend, BackupPiece, CredentialInfo, Delivered, Explained, Exported, Failure, Importing,
+    LeaseFilter, NewSecret, Reloaded, Returned, Rotated, SecretRotation, StatusReport, Watch,
 };
 use crate::issuer::{KeySet, Rotation};
 use crate::lease::{LeaseView, Selector};
 use crate::memory::{SecretBuf, random_array};
 use crate::names::{CredentialName, LeaseId, RequestId};
 use crate::policy::Supposed;
-use crate::store::StoredInfo;
+use crate::store::{RestoreHow, StoredInfo};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 #[tonic::async_trait]
 impl Backend for Pipeline {
@@ -70,6 +71,38 @@ impl Backend for Pipeline {
         new: NewSecret,
     ) -> Result<(StoredInfo, bool), Failure> {
         self.store_secret(on, new).await
+    }
+
+    async fn rotate(&self, on: &Connection, order: SecretRotation) -> Result<Rotated, Failure> {
+        self.rotate_secret(on, order).await
+    }
+
+    async fn import(&self, on: &Connection, importing: Importing) -> Result<(), Failure> {
+        self.import_secrets(on, importing).await
+    }
+
+    async fn export(
+        &self,
+        on: &Connection,
+        names: Option<Vec<CredentialName>>,
+    ) -> Result<mpsc::Receiver<Exported>, Failure> {
+        self.export_secrets(on, names).await
+    }
+
+    async fn backup(
+        &self,
+        on: &Connection,
+    ) -> Result<mpsc::Receiver<Result<BackupPiece, Failure>>, Failure> {
+        self.back_up(on).await
+    }
+
+    async fn restore(
+        &self,
+        on: &Connection,
+        how: RestoreHow,
+        pieces: mpsc::Receiver<Vec<u8>>,
+    ) -> Result<Returned, Failure> {
+        self.bring_back(on, how, pieces).await
     }
 
     async fn remove_secret(

@@ -22,7 +22,7 @@ use crate::store::{Store, StoreError, ThroughLauncher};
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Why the agent does not start, or ended in disorder.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +144,7 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
         in_force: RwLock::new(Arc::new(in_force)),
         decisions: Decisions::default(),
         denials: Arc::clone(&denials),
+        bulk: Arc::new(Semaphore::new(1)),
         about: About {
             pid: std::process::id(),
             attestor_pid: context.attestor_pid,

@@ -25,6 +25,40 @@ pub enum StoreError {
     /// Owner or purpose is missing.
     #[error("a secret needs an {0}; say who answers for it and what it is for")]
     Incomplete(&'static str),
+    /// The secret has no such field.
+    #[error(
+        "{name} has no field {field:?}; it has {has}, and jsi secret put --replace gives it others"
+    )]
+    NoField {
+        /// The secret.
+        name: CredentialName,
+        /// What was asked for.
+        field: String,
+        /// What there is.
+        has: String,
+    },
+    /// New values that make no secret.
+    #[error("{0}")]
+    Unfit(String),
+    /// What was stored is not what is read back.
+    #[error("{0} was stored, and is another when it is read back; do not remove its source")]
+    NotReadBack(CredentialName),
+    /// A backup, restore or export is under way.
+    #[error("a backup, restore or export is under way already; try again when it is done")]
+    Busy,
+    /// The store holds secrets that a restore would replace.
+    #[error("the store holds {0} secrets already; say that they may be replaced (--replace)")]
+    Occupied(usize),
+    /// A backup cannot be used, or not be written.
+    #[error("the backup cannot be used: {0}; nothing has changed")]
+    Archive(String),
+    /// A backup whose seal this identity did not make.
+    #[error(
+        "the backup was not sealed under this agent's identity: it was made under another, or \
+        somebody has altered it; put that identity back, or say that the seal does not matter \
+        (--unsealed); nothing has changed"
+    )]
+    ForeignArchive,
     /// The layout of files cannot hold the name.
     #[error("{0} cannot be stored: no part of a name before the last may end in .age or .json")]
     Unstorable(CredentialName),

@@ -9,9 +9,10 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 /// Longest file that is read: [`jsi_proto::MAX_SECRET`] in base64, and room.
-const MAX_LEN: u64 = 4 * jsi_proto::MAX_SECRET as u64;
+pub(super) const MAX_LEN: u64 = 4 * jsi_proto::MAX_SECRET as u64;
 
 /// Where a change of identity is prepared; nothing in it is the store's yet.
 pub(super) const STAGE: &str = ".rekey";
@@ -101,6 +102,70 @@ impl Files {
         renames().map_err(StoreError::io(&secret))
     }
 
+    /// As [`Files::write`] for many: what became of each. Between the steps the
+    /// file system is synced once, so that no rename outlives what it depends on.
+    pub(super) fn write_batch(
+        &self,
+        secrets: &[(&StoredInfo, &[u8])],
+        access: &RwLock<()>,
+    ) -> Vec<Result<(), StoreError>> {
+        let mut done: Vec<_> =
+            secrets.iter().map(|(info, sealed)| self.write_aside(info, sealed)).collect();
+        let mut step = |work: &dyn Fn(&StoredInfo) -> Result<(), StoreError>| {
+            let synced = self.sync_all();
+            for ((info, _), done) in secrets.iter().zip(&mut done) {
+                if done.is_ok() {
+                    *done = match &synced {
+                        Ok(()) => work(info),
+                        Err(error) => {
+                            Err(StoreError::io(&self.0)(io::Error::other(error.to_string())))
+                        }
+                    };
+                }
+            }
+        };
+        let rename =
+            |path: PathBuf| std::fs::rename(beside(&path), &path).map_err(StoreError::io(&path));
+        // The long wait, while readers go on.
+        step(&|_| Ok(()));
+        {
+            let _alone = access.write().unwrap_or_else(PoisonError::into_inner);
+            step(&|info| rename(self.secret_path(&info.name)));
+            step(&|info| rename(self.metadata_path(&info.name)));
+        }
+        step(&|_| Ok(()));
+        for ((info, _), done) in secrets.iter().zip(&done) {
+            if done.is_err() {
+                self.clear_aside(info);
+            }
+        }
+        done
+    }
+
+    fn write_aside(&self, info: &StoredInfo, sealed: &[u8]) -> Result<(), StoreError> {
+        let (secret, metadata) = (self.secret_path(&info.name), self.metadata_path(&info.name));
+        let text = serde_json::to_vec_pretty(&Metadata::of(info, sealed))
+            .map_err(|error| StoreError::Bug(error.to_string()))?;
+        let parent = secret.parent().unwrap_or(&self.0);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+        made.map_err(StoreError::io(parent))?;
+        write_unsynced(&secret, sealed).map_err(StoreError::io(&secret))?;
+        write_unsynced(&metadata, &text).map_err(StoreError::io(&metadata))
+    }
+
+    /// What is left of one that failed, but for metadata whose secret is in place:
+    /// that is the last step, which a start takes.
+    fn clear_aside(&self, info: &StoredInfo) {
+        let (secret, metadata) = (self.secret_path(&info.name), self.metadata_path(&info.name));
+        if std::fs::remove_file(beside(&secret)).is_ok() || !secret.exists() {
+            let _ = std::fs::remove_file(beside(&metadata)); // else a start clears it
+        }
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(nix::unistd::syncfs(File::open(&self.0)?)?)
+    }
+
     pub(super) fn remove(&self, name: &CredentialName) -> Result<(), StoreError> {
         let (secret, metadata) = (self.secret_path(name), self.metadata_path(name));
         let parent = secret.parent().unwrap_or(&self.0);
@@ -179,7 +244,8 @@ impl Files {
         CredentialName::new(name).ok()
     }
 
-    /// Every file, links not followed.
+    /// Every file, links not followed; not what is under way in `.restore` and the
+    /// like, since no credential's name has a part that begins with a dot.
     pub(super) fn walk(
         &self,
         each: &mut dyn FnMut(&Path) -> Result<(), StoreError>,
@@ -190,8 +256,10 @@ impl Files {
             for entry in entries.map_err(StoreError::io(&dir))? {
                 let path = entry.path();
                 let kind = entry.file_type().map_err(StoreError::io(&path))?;
-                if kind.is_dir() && path.file_name().is_none_or(|name| name != STAGE) {
-                    dirs.push(path);
+                if kind.is_dir() {
+                    if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                        dirs.push(path);
+                    }
                 } else if kind.is_file() {
                     each(&path)?;
                 }
@@ -255,6 +323,7 @@ fn faulty(name: &CredentialName, error: &StoreError) -> StoredInfo {
         purpose: String::new(),
         stored_at: crate::clock::WallTime(0),
         fields: Vec::new(),
+        version: 0,
         fault: Some(error.to_string()),
     }
 }
@@ -278,10 +347,34 @@ fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
+    write_as(&path, bytes, mode)
+}
+
+/// A file that was not there, of mode 0600, synced.
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_as(path, bytes, 0o600)
+}
+
+/// As [`write_beside`], to be synced with others.
+fn write_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = beside(path);
+    let _ = std::fs::remove_file(&path); // what is there still will be in the way
+    new_file(&path, 0o600, |file| file.write_all(bytes))
+}
+
+fn write_as(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    new_file(path, mode, |file| file.write_all(bytes).and_then(|()| file.sync_all()))
+}
+
+fn new_file(
+    path: &Path,
+    mode: u32,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    fill(&mut file).inspect_err(|_| {
         // A start would clear it; what can be cleared now is.
-        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_file(path);
     })
 }
 

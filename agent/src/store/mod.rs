@@ -5,6 +5,8 @@
 //! while the store is locked. What protects the files from being replaced by
 //! others that the same public key can make is the mode of their directory.
 
+mod archive;
+mod batch;
 mod error;
 mod files;
 mod identity;
@@ -13,16 +15,27 @@ mod plain;
 mod private;
 mod recover;
 mod rekey;
+mod restore;
+mod rotate;
+mod snapshot;
+mod swap;
 mod unwrap;
 
 #[cfg(test)]
+mod backup_tests;
+#[cfg(test)]
 mod tests;
 
+pub use archive::{Summary, write_archive};
+pub use batch::{BatchItem, Stored};
 pub use error::StoreError;
 pub use identity::{CREDENTIAL_NAME, DEFAULT_WORK_FACTOR, NewIdentity, Remote, RemoteError};
 pub use plain::{FieldInfo, StoredInfo};
 pub use private::PrivateDir;
 pub use rekey::{NewBytes, Rekeyed, staged_identity};
+pub use restore::{RestoreHow, Restored};
+pub use rotate::{NewValue, RotatedInfo, generate};
+pub use snapshot::Snapshot;
 pub use unwrap::{Asking, Direct, ThroughLauncher, answer, systemd};
 
 use crate::clock::WallTime;
@@ -51,7 +64,10 @@ pub fn stored_names(dir: &Path) -> Result<BTreeSet<CredentialName>, StoreError> 
 /// and about 150 µs of arithmetic: call them through `spawn_blocking`.
 pub struct Store {
     files: Files,
-    /// One writer at a time; readers never see half of a replacement.
+    /// One writer at a time, from the first look to the last rename. Taken before
+    /// `access`.
+    writing: Mutex<()>,
+    /// Readers never see half of a replacement.
     access: RwLock<()>,
     identity: IdentityFile,
     kept: Mutex<Option<KeptIdentity>>,
@@ -89,11 +105,14 @@ impl Store {
         rekey::recover(&files, identity_path)?;
         let identity = IdentityFile::at(identity_path);
         let kept = identity.open_alone(&identity.read()?)?;
+        swap::settle(&files)?;
+        snapshot::clear(&files)?;
         recover::recover(&files)?;
         let kept = kept.map(|kept| journal::attach(&files, kept)).transpose()?;
         let (kept, access) = (Mutex::new(kept), RwLock::default());
         Ok(Self {
             files,
+            writing: Mutex::default(),
             access,
             identity,
             kept,
@@ -198,23 +217,60 @@ impl Store {
         replace: bool,
         now: WallTime,
     ) -> Result<bool, StoreError> {
+        self.check_new(name, owner, purpose)?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = self.files.exists(name);
+        if replaced && !replace {
+            return Err(StoreError::Exists(name.clone()));
+        }
+        self.write(name, owner, purpose, &secret, now)?;
+        Ok(replaced)
+    }
+
+    fn check_new(
+        &self,
+        name: &CredentialName,
+        owner: &str,
+        purpose: &str,
+    ) -> Result<(), StoreError> {
         for (what, text) in [("owner", owner), ("purpose", purpose)] {
             if text.trim().is_empty() {
                 return Err(StoreError::Incomplete(what));
             }
         }
-        self.files.check_name(name)?;
+        self.files.check_name(name)
+    }
+
+    /// What will be known of the next secret of that name.
+    fn next_info(
+        &self,
+        name: &CredentialName,
+        owner: &str,
+        purpose: &str,
+        secret: &Secret,
+        now: WallTime,
+    ) -> StoredInfo {
+        // One that is damaged says no version, and must be replaceable.
+        let version = self.files.info(name).map_or(0, |(info, _)| info.version) + 1;
+        StoredInfo::of(name, owner, purpose, secret, now, version)
+    }
+
+    /// Seals and writes it as the next of its name; the caller holds `writing`.
+    /// Sealing may take a plugin's time, while readers go on.
+    fn write(
+        &self,
+        name: &CredentialName,
+        owner: &str,
+        purpose: &str,
+        secret: &Secret,
+        now: WallTime,
+    ) -> Result<StoredInfo, StoreError> {
         let recipient = self.kept().as_ref().ok_or(StoreError::Locked)?.recipient()?;
-        let info = StoredInfo::of(name, owner, purpose, &secret, now);
-        let sealed = plain::encrypt(&info, &secret, &*recipient)?;
-        drop(secret);
+        let info = self.next_info(name, owner, purpose, secret, now);
+        let sealed = plain::encrypt(&info, secret, &*recipient)?;
         let _alone = self.access.write().unwrap_or_else(PoisonError::into_inner);
-        let replaced = self.files.exists(name);
-        if replaced && !replace {
-            return Err(StoreError::Exists(name.clone()));
-        }
         self.files.write(&info, &sealed)?;
-        Ok(replaced)
+        Ok(info)
     }
 
     /// Removes a secret.
@@ -222,6 +278,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Io`].
     pub fn remove(&self, name: &CredentialName) -> Result<(), StoreError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let _alone = self.access.write().unwrap_or_else(PoisonError::into_inner);
         self.files.remove(name)
     }
@@ -273,16 +330,43 @@ impl Store {
             let _shared = self.access.read().unwrap_or_else(PoisonError::into_inner);
             self.files.read(name)?
         };
+        self.decrypted(&info, &sealed)
+    }
+
+    /// The age file of a secret as it lies in the store; works while locked.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::Damaged`].
+    pub fn sealed(&self, name: &CredentialName) -> Result<Vec<u8>, StoreError> {
+        let _shared = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        self.files.read(name).map(|(_, sealed)| sealed)
+    }
+
+    fn decrypted(&self, info: &StoredInfo, sealed: &[u8]) -> Result<Secret, StoreError> {
         let keys = self.kept().as_ref().ok_or(StoreError::Locked)?.keys()?;
-        let damaged = |why| StoreError::Damaged { file: self.files.secret_path(name), why };
-        let text = plain::open(&sealed, &keys).map_err(|error| match error {
+        let damaged = |why| StoreError::Damaged { file: self.files.secret_path(&info.name), why };
+        let text = plain::open(sealed, &keys).map_err(|error| match error {
             StoreError::Bug(why) => damaged(why),
             error => error,
         })?;
-        plain::parse(&info, &text).map_err(damaged)
+        plain::parse(info, &text).map_err(damaged)
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<KeptIdentity>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// SHA-256 over the fields of a secret: whether two are the same.
+fn fingerprint(secret: &Secret) -> [u8; 32] {
+    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+    for field in secret.fields() {
+        hash.update(field.name.as_bytes());
+        hash.update(&[0, u8::from(field.sensitive), u8::from(field.is_default)]);
+        hash.update(&(field.value.len() as u64).to_le_bytes());
+        hash.update(field.value.expose());
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(hash.finish().as_ref());
+    bytes
 }

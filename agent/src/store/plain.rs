@@ -26,9 +26,17 @@ pub struct StoredInfo {
     pub stored_at: WallTime,
     /// Its fields, in order.
     pub fields: Vec<FieldInfo>,
+    /// How often a secret was stored under its name since it was last removed.
+    #[serde(default = "first")]
+    pub version: u64,
     /// Why it cannot be used, where that is seen without opening it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+}
+
+/// What was stored before versions were counted.
+fn first() -> u64 {
+    1
 }
 
 /// A field without its value.
@@ -49,6 +57,7 @@ impl StoredInfo {
         purpose: &str,
         secret: &Secret,
         stored_at: WallTime,
+        version: u64,
     ) -> Self {
         let fields = secret.fields().iter().map(|field| FieldInfo {
             name: field.name.clone(),
@@ -61,6 +70,7 @@ impl StoredInfo {
             purpose: purpose.to_owned(),
             stored_at,
             fields: fields.collect(),
+            version,
             fault: None,
         }
     }
@@ -106,6 +116,8 @@ struct Plain<'a> {
     owner: Cow<'a, str>,
     purpose: Cow<'a, str>,
     stored_at: WallTime,
+    #[serde(default = "first")]
+    version: u64,
     #[serde(borrow)]
     fields: Vec<PlainField<'a>>,
 }
@@ -164,6 +176,7 @@ pub(super) fn encrypt(
         owner: Cow::Borrowed(&info.owner),
         purpose: Cow::Borrowed(&info.purpose),
         stored_at: info.stored_at,
+        version: info.version,
         fields: fields.collect(),
     };
     // Longer than the text can be: growing would leave copies behind.
@@ -226,7 +239,8 @@ pub(super) fn parse(info: &StoredInfo, text: &SecretBuf) -> Result<Secret, Strin
     }
     let secret = secret_of(&plain)?;
     let name = &info.name;
-    if StoredInfo::of(name, &plain.owner, &plain.purpose, &secret, plain.stored_at) != *info {
+    let Plain { owner, purpose, stored_at, version, .. } = &plain;
+    if StoredInfo::of(name, owner, purpose, &secret, *stored_at, *version) != *info {
         return Err("its metadata (.json) does not say what the sealed file says".to_owned());
     }
     Ok(secret)

@@ -4,18 +4,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-struct Place {
-    dir: TempDir,
+pub(super) struct Place {
+    pub(super) dir: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let place = Self { dir: tempfile::tempdir().unwrap() };
         NewIdentity::generate().write(&place.identity(), None, None).unwrap();
         place
     }
 
-    fn locked(passphrase: &str) -> Self {
+    pub(super) fn locked(passphrase: &str) -> Self {
         let place = Self { dir: tempfile::tempdir().unwrap() };
         let passphrase = SecretBuf::from_slice(passphrase.as_bytes());
         // Cheap: the default would take minutes without optimisation.
@@ -27,11 +27,11 @@ impl Place {
         self.dir.path().join("identity")
     }
 
-    fn store_dir(&self) -> PathBuf {
+    pub(super) fn store_dir(&self) -> PathBuf {
         self.dir.path().join("store")
     }
 
-    fn open(&self) -> Result<Store, StoreError> {
+    pub(super) fn open(&self) -> Result<Store, StoreError> {
         Store::open(&self.store_dir(), &self.identity())
     }
 
@@ -43,11 +43,11 @@ impl Place {
     }
 }
 
-fn name(text: &str) -> CredentialName {
+pub(super) fn name(text: &str) -> CredentialName {
     CredentialName::new(text).unwrap()
 }
 
-fn secret(fields: &[(&str, bool, &[u8])]) -> Secret {
+pub(super) fn secret(fields: &[(&str, bool, &[u8])]) -> Secret {
     let field = |(at, (name, sensitive, value)): (usize, &(&str, bool, &[u8]))| Field {
         name: (*name).to_owned(),
         sensitive: *sensitive,
@@ -57,12 +57,12 @@ fn secret(fields: &[(&str, bool, &[u8])]) -> Secret {
     Secret::new(fields.iter().enumerate().map(field).collect()).unwrap()
 }
 
-fn put(store: &Store, at: &str, value: &[u8]) -> Result<bool, StoreError> {
+pub(super) fn put(store: &Store, at: &str, value: &[u8]) -> Result<bool, StoreError> {
     let secret = secret(&[("password", true, value), ("user", false, b"app")]);
     store.put(&name(at), "ops@example.org", "the test", secret, false, WallTime(5))
 }
 
-fn value(store: &Store, at: &str) -> Vec<u8> {
+pub(super) fn value(store: &Store, at: &str) -> Vec<u8> {
     store.read(&name(at)).unwrap().default_field().unwrap().value.expose().to_vec()
 }
 

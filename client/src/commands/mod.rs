@@ -2,6 +2,7 @@
 
 mod allow;
 mod audit;
+mod backup;
 mod completions;
 mod doctor;
 mod env;
@@ -21,6 +22,7 @@ mod release;
 mod reload;
 mod render;
 mod renew;
+mod restore;
 mod revoke;
 mod secret;
 mod status;
@@ -58,7 +60,7 @@ macro_rules! entries {
 
 const ENTRIES: &[Entry] = entries! {
     "init" init "Make the agent's key, directories and configuration (jsi-agent init)";
-    "secret" secret "Put, list and remove stored secrets";
+    "secret" secret "Put, import, rotate, export, list and remove stored secrets";
     "get" get "Print a credential, leased to the shell that asks";
     "exec" exec "Become a command that has credentials in its environment or descriptors";
     "env" env "Print a project's variables for the shell that asks, until it ends";
@@ -74,6 +76,8 @@ const ENTRIES: &[Entry] = entries! {
     "jwt" jwt "Show and rotate the keys by which tokens are verified";
     "explain" explain "Show how a request was decided, or would be, and why";
     "audit" audit "Read and verify the log (jsi-agent audit)";
+    "backup" backup "Copy the whole store into a file, as ciphertext";
+    "restore" restore "Put the store of a backup in the place of this one";
     "revoke" revoke "End leases of others";
     "status" status "Show how the agent is";
     "doctor" doctor "Look for what is wrong or weak, and say what mends it";
@@ -95,8 +99,8 @@ Exit codes: 0 done, 1 error, 2 usage, 3 denied, 4 not found, 5 agent unreachable
 6 locked, 7 limit; exec returns its command's own, or 125, 126, 127.
 The agent is found by $JSI_AUTH_SOCK, else $XDG_RUNTIME_DIR/jsi/agent.sock, else
 /run/jsi/agent.sock; its admin socket by $JSI_ADMIN_SOCK, else beside that.
-secret, allow, explain, revoke, status, lock, unlock, reload and leases --all use
-the admin socket.";
+secret, backup, restore, allow, explain, revoke, status, lock, unlock, reload and
+leases --all use the admin socket.";
 
 /// Runs the command and maps its result to an exit code, once.
 pub(crate) fn main() -> ExitCode {

@@ -1,6 +1,9 @@
-//! `jsi secret put|rm|ls`.
+//! `jsi secret put|import|rotate|export|rm|ls`.
 
+mod export;
+mod import;
 mod input;
+mod rotate;
 
 use crate::failure::Failure;
 use crate::output::{self, OutputFlag};
@@ -11,6 +14,7 @@ use jsi_client::{NewSecret, credential_name, field_name};
 #[command(after_help = "\
 For example:
   jsi secret put db/orders --owner dba --purpose 'orders database'
+  jsi secret import .env --owner you --prefix app --dry-run
   jsi secret ls db/
   jsi secret rm db/orders")]
 pub(crate) struct Arguments {
@@ -22,6 +26,12 @@ pub(crate) struct Arguments {
 enum Action {
     /// Store a secret
     Put(Put),
+    /// Store many: from dotenv and JSON files, pass, passage, systemd credentials
+    Import(import::Arguments),
+    /// Give a stored secret new values, while leases on it live
+    Rotate(rotate::Arguments),
+    /// Write age files as they lie in the store: ciphertext
+    Export(export::Arguments),
     /// Remove a secret and end its leases
     Rm {
         /// The credential
@@ -98,6 +108,9 @@ struct Put {
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.action {
         Action::Put(put) => store(put),
+        Action::Import(import) => import::run(import),
+        Action::Rotate(rotate) => rotate::run(rotate),
+        Action::Export(export) => export::run(export),
         Action::Rm { name, output } => remove(&name, output),
         Action::Ls { prefix, output } => list(&prefix, output),
     }

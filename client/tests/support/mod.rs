@@ -321,6 +321,42 @@ impl Admin for Service {
         Ok(Response::new(PutSecretResponse { secret: Some(secret), replaced: false }))
     }
 
+    // As an agent that is older than these calls.
+    async fn rotate_secret(
+        &self,
+        _: Request<Streaming<RotateSecretRequest>>,
+    ) -> Answer<RotateSecretResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    type ImportSecretsStream = Stream<ImportSecretsResponse>;
+
+    async fn import_secrets(
+        &self,
+        _: Request<Streaming<ImportSecretsRequest>>,
+    ) -> Answer<Self::ImportSecretsStream> {
+        Err(Status::unimplemented(""))
+    }
+
+    type ExportSecretsStream = Stream<ExportSecretsResponse>;
+
+    async fn export_secrets(
+        &self,
+        _: Request<ExportSecretsRequest>,
+    ) -> Answer<Self::ExportSecretsStream> {
+        Err(Status::unimplemented(""))
+    }
+
+    type BackupStream = Stream<BackupResponse>;
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Answer<Self::BackupStream> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn restore(&self, _: Request<Streaming<RestoreRequest>>) -> Answer<RestoreResponse> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn remove_secret(&self, _: Request<RemoveSecretRequest>) -> Answer<RemoveSecretResponse> {
         Ok(Response::new(RemoveSecretResponse { leases_ended: 2 }))
     }

@@ -1,6 +1,7 @@
 //! `jsi.v1.Admin`.
 
 use super::failure::status;
+use super::secrets::{self, Answers};
 use super::{connection, convert, explained, hypothesis, parse};
 use crate::delivery::{Backend, Failure, NewSecret};
 use crate::issuer::Rotation;
@@ -34,6 +35,64 @@ impl<B: Backend> Admin for AdminService<B> {
         let result = self.put(&on, request.into_inner()).await;
         on.close_soon();
         result
+    }
+
+    async fn rotate_secret(
+        &self,
+        request: Request<Streaming<v1::RotateSecretRequest>>,
+    ) -> Result<Response<v1::RotateSecretResponse>, Status> {
+        let on = connection(&request)?;
+        let done = match secrets::rotation(request.into_inner(), self.secret_bytes).await {
+            Ok(order) => self.backend.rotate(&on, order).await.map_err(status),
+            Err(refused) => Err(refused),
+        };
+        // As after PutSecret.
+        on.close_soon();
+        Ok(Response::new(secrets::rotated(done?)))
+    }
+
+    type ImportSecretsStream = Answers<v1::ImportSecretsResponse>;
+
+    async fn import_secrets(
+        &self,
+        request: Request<Streaming<v1::ImportSecretsRequest>>,
+    ) -> Result<Response<Self::ImportSecretsStream>, Status> {
+        let on = connection(&request)?;
+        let backend = Arc::clone(&self.backend);
+        let answers = secrets::import(backend, on, request.into_inner(), self.secret_bytes);
+        Ok(Response::new(answers))
+    }
+
+    type ExportSecretsStream = Answers<v1::ExportSecretsResponse>;
+
+    async fn export_secrets(
+        &self,
+        request: Request<v1::ExportSecretsRequest>,
+    ) -> Result<Response<Self::ExportSecretsStream>, Status> {
+        let on = connection(&request)?;
+        let names = parse::exported(request.into_inner()).map_err(status)?;
+        let files = self.backend.export(&on, names).await.map_err(status)?;
+        Ok(Response::new(secrets::exports(files)))
+    }
+
+    type BackupStream = Answers<v1::BackupResponse>;
+
+    async fn backup(
+        &self,
+        request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let on = connection(&request)?;
+        let pieces = self.backend.backup(&on).await.map_err(status)?;
+        Ok(Response::new(secrets::backup(pieces)))
+    }
+
+    async fn restore(
+        &self,
+        request: Request<Streaming<v1::RestoreRequest>>,
+    ) -> Result<Response<v1::RestoreResponse>, Status> {
+        let on = connection(&request)?;
+        let done = secrets::restore(&*self.backend, &on, request.into_inner()).await?;
+        Ok(Response::new(done))
     }
 
     async fn remove_secret(

@@ -144,6 +144,7 @@ pub(super) fn stored(info: StoredInfo) -> v1::SecretInfo {
         purpose: info.purpose,
         stored_at: Some(timestamp(info.stored_at)),
         fields: names(info.fields),
+        version: info.version,
     }
 }
 

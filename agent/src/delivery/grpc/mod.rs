@@ -8,6 +8,7 @@ mod failure;
 mod gate;
 mod hypothesis;
 mod parse;
+mod secrets;
 mod stream;
 
 pub use explained::explained;

@@ -67,6 +67,20 @@ pub(super) fn credential(name: &str) -> Result<CredentialName, Failure> {
     CredentialName::new(name).map_err(|wrong| Failure::field("credential", wrong.to_string()))
 }
 
+/// Which secrets are exported; `None`: all.
+pub(super) fn exported(
+    asked: v1::ExportSecretsRequest,
+) -> Result<Option<Vec<CredentialName>>, Failure> {
+    match (asked.all, asked.names.as_slice()) {
+        (true, []) => Ok(None),
+        (true, _) => Err(Failure::field("all", "stands beside names")),
+        (false, []) => Err(Failure::field("names", "names nothing; say `all` for every secret")),
+        (false, names) => {
+            names.iter().map(|name| credential(name)).collect::<Result<_, _>>().map(Some)
+        }
+    }
+}
+
 /// A lease's ID: whether there is such a lease is not asked here.
 pub(super) fn lease_id(text: &str) -> Result<LeaseId, Failure> {
     if text.is_empty() || text.len() > MAX_LEASE_ID || text.chars().any(char::is_control) {

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 /// Most fields of one secret; the agent's own limit.
 const MAX_FIELDS: usize = 32;
 /// The field's name where none is given.
-const ONLY_FIELD: &str = "value";
+pub(super) const ONLY_FIELD: &str = "value";
 
 /// A field as a flag names it.
 #[derive(Clone, Debug)]
@@ -25,6 +25,12 @@ pub(super) struct Filled {
     pub(super) value: Zeroizing<Vec<u8>>,
     pub(super) sensitive: bool,
     pub(super) is_default: bool,
+}
+
+impl Field {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// For clap: `NAME` or `NAME=-`. A value on the command line would be seen by
