@@ -4,20 +4,25 @@
 //! go into which variables. So a file counts only once its user has allowed its
 //! path with these very bytes, as direnv does with `.envrc`. What is allowed is
 //! a file of mode 0600 below `$XDG_STATE_HOME/jsi/allowed`, named by the SHA-256
-//! of path and content: nothing is ever rewritten, so nothing can be torn.
+//! of path and content, with both in it. It is written beside and renamed, and one
+//! that does not say what its name says allows nothing: nothing torn counts.
 //!
 //! This is against what others put into files. It is not against programs of
 //! the same user, which could write here; policy is what decides about those.
 
 use super::read::{ReadFile, own, writable_by_others};
 use crate::failure::Failure;
+use nix::fcntl::OFlag;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+/// Longest record, in bytes: longer than any path, escaped.
+const LONGEST: u64 = 64 * 1024;
 
 /// The place where it is kept what is allowed.
 pub(crate) struct Allowed {
@@ -36,10 +41,16 @@ pub(crate) enum Standing {
 }
 
 /// What is written down, for people and for `deny`.
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     path: PathBuf,
     sha256: String,
+}
+
+impl Record {
+    fn of(file: &ReadFile) -> Self {
+        Self { path: file.path.clone(), sha256: file.digest.clone() }
+    }
 }
 
 impl Allowed {
@@ -77,11 +88,8 @@ impl Allowed {
             }
             Ok(_) => {}
         }
-        let record = self.record(file);
-        match fs::symlink_metadata(&record) {
-            Ok(found) if found.is_file() && own(&found) && !writable_by_others(&found) => {
-                Ok(Standing::Allowed)
-            }
+        match recorded(&self.record(file)) {
+            Some(record) if record == Record::of(file) => Ok(Standing::Allowed),
             _ if self.records_of(&file.path)?.is_empty() => Ok(Standing::New),
             _ => Ok(Standing::Changed),
         }
@@ -92,19 +100,16 @@ impl Allowed {
         let mut builder = DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(&self.directory);
         made.map_err(|error| cannot("make", &self.directory, &error))?;
-        let record = Record { path: file.path.clone(), sha256: file.digest.clone() };
-        let text = serde_json::to_vec(&record).map_err(|error| {
+        let text = serde_json::to_vec(&Record::of(file)).map_err(|error| {
             Failure::new(format!("{} cannot be written down: {error}", file.path.display()))
         })?;
         let path = self.record(file);
-        let mut options = OpenOptions::new();
-        match options.write(true).create_new(true).mode(0o600).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            opened => opened.and_then(|mut made| made.write_all(&text)).map_err(|error| {
-                let _ = fs::remove_file(&path); // half of a record allows nothing
-                cannot("write", &path, &error)
-            }),
-        }
+        let beside = path.with_extension(format!("{}.new", std::process::id()));
+        let written = write_down(&beside, &text).and_then(|()| fs::rename(&beside, &path));
+        written.and_then(|()| File::open(&self.directory)?.sync_all()).map_err(|error| {
+            let _ = fs::remove_file(&beside); // it allows nothing under that name
+            cannot("write", &path, &error)
+        })
     }
 
     /// Forgets every content of a file that was allowed; says how many there were.
@@ -132,12 +137,30 @@ impl Allowed {
             Err(error) => return Err(cannot("read", &self.directory, &error)),
         };
         let records = entries.filter_map(Result::ok).map(|entry| entry.path());
-        let of_path = |record: &PathBuf| {
-            let text = fs::read(record).unwrap_or_default();
-            serde_json::from_slice::<Record>(&text).is_ok_and(|record| record.path == path)
-        };
+        let of_path = |record: &PathBuf| recorded(record).is_some_and(|record| record.path == path);
         Ok(records.filter(of_path).collect())
     }
+}
+
+/// What a record says; `None`: it is not one that this user wrote, or not whole.
+fn recorded(path: &Path) -> Option<Record> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
+    let found = file.metadata().ok()?;
+    let ours = found.is_file() && own(&found) && !writable_by_others(&found);
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text).ok().filter(|_| ours)?;
+    serde_json::from_slice(&text).ok()
+}
+
+fn write_down(path: &Path, text: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {} // a process with the same number may have left it
+    }
+    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    made.write_all(text)?;
+    made.sync_all()
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
@@ -173,6 +196,26 @@ mod tests {
         assert_eq!(allowed.standing(&read(&other).unwrap()).unwrap(), Standing::New);
         assert_eq!(allowed.deny(&path).unwrap(), 1);
         assert_eq!(standing("a").0, Standing::New);
+    }
+
+    #[test]
+    fn a_record_that_does_not_say_what_its_name_says_allows_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let allowed = Allowed::at(dir.path().join("allowed"));
+        let (one, two) = (dir.path().join("one.toml"), dir.path().join("two.toml"));
+        fs::write(&one, "a").unwrap();
+        fs::write(&two, "a").unwrap();
+        let (one, two) = (read(&one).unwrap(), read(&two).unwrap());
+        allowed.allow(&one).unwrap();
+        allowed.allow(&two).unwrap();
+        let record = allowed.record(&one);
+        for torn in [Vec::new(), b"{".to_vec(), fs::read(allowed.record(&two)).unwrap()] {
+            fs::write(&record, torn).unwrap();
+            assert_eq!(allowed.standing(&one).unwrap(), Standing::New);
+            allowed.allow(&one).unwrap();
+            assert_eq!(allowed.standing(&one).unwrap(), Standing::Allowed);
+        }
+        assert_eq!(fs::read_dir(dir.path().join("allowed")).unwrap().count(), 2, "no leftovers");
     }
 
     #[test]
