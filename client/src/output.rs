@@ -124,12 +124,28 @@ pub(crate) fn stderr_is_terminal() -> bool {
 
 /// Tells a person something on standard error.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}"); // what was asked for does not depend on it
+    let _ = io::stderr().write_all(noted(text, "\n").as_bytes()); // what was asked for does not depend on it
+}
+
+/// The same on a terminal that is raw.
+pub(crate) fn note_raw(text: &str) {
+    let _ = io::stderr().write_all(noted(text, "\r\n").as_bytes()); // as above
+}
+
+/// Lines of what can be printed: names and messages in it are chosen by others.
+fn noted(text: &str, end: &str) -> String {
+    text.split('\n').map(|line| printable(line) + end).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_moves_the_cursor_by_its_lines_only() {
+        assert_eq!(noted("a\x1b[2Jb\rc\nd", "\n"), "a\u{fffd}[2Jb\u{fffd}c\nd\n");
+        assert_eq!(noted("a\nb", "\r\n"), "a\r\nb\r\n");
+    }
 
     #[test]
     fn json_escapes_what_moves_the_cursor() {

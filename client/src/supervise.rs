@@ -345,7 +345,7 @@ impl Supervisor {
     /// To a person, on a terminal that may be raw.
     fn say(&self, text: &str) {
         let raw = self.screen.as_ref().is_some_and(Screen::is_raw);
-        output::note(&if raw { format!("{text}\r") } else { text.to_owned() });
+        if raw { output::note_raw(text) } else { output::note(text) }
     }
 }
 
