@@ -42,9 +42,11 @@ const SIGNALS: [Signal; 7] = [
 /// Shows the board until somebody ends it. Standard output is a terminal.
 pub(crate) fn board(prefix: &str, all: bool) -> Result<(), Failure> {
     let ended = session::block_with_timers(async {
-        let signals = Signals::take(&SIGNALS).map_err(|error| no_signals(&error))?;
         // Before the terminal is touched: that there is no agent is said plainly.
+        // And before signals are taken: while an agent that hangs is waited for,
+        // they end this.
         let mut follow = Follow::start(prefix, all).await?;
+        let signals = Signals::take(&SIGNALS).map_err(|error| no_signals(&error))?;
         let mut tty = Tty::enter()?;
         let mut board = Board::new(prefix, all);
         let result = show(&mut follow, &mut board, &mut tty, &signals).await;
