@@ -16,14 +16,14 @@ use crate::failure::Failure;
 use crate::files::{Place, Reaper};
 use crate::obtain::{Obtained, Terms, obtain};
 use crate::output::OutputFlag;
-use crate::plan::{Assignment, Gathered, Mode, Plan, Sources, assignment, scrub};
+use crate::plan::{Assignment, Gathered, Mode, Plan, Sources, assignment};
 use crate::project::require_allowed;
 use crate::session;
 use crate::supervise::child;
 use crate::supervise::link::Report;
 use crate::supervise::supervise;
 use deliver::Prepared;
-use jsi_client::v1::binding;
+use jsi_client::v1::{TargetClaim, binding};
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -64,7 +64,8 @@ pub(crate) struct Arguments {
     dry_run: bool,
     #[command(flatten)]
     output: OutputFlag,
-    /// Keep variables that let others' code into the command (LD_PRELOAD, …)
+    /// Keep variables that let others' code into the command (LD_PRELOAD, …). The agent is then
+    /// not told which program it is, so rules that ask for one do not permit it
     #[arg(long)]
     keep_env: bool,
     /// Why, for the log
@@ -140,22 +141,20 @@ fn allowed(gathered: Gathered, target: Target) -> Result<Wanted, Failure> {
     Ok(Wanted { plan, target })
 }
 
+/// What the agent is told of the command. Nothing where its environment may
+/// bring others' code: rules on programs could not see that.
+fn claim(target: &Target, keep_env: bool) -> Option<TargetClaim> {
+    (!keep_env).then(|| target.claim())
+}
+
 /// Obtains, delivers, becomes. Returns only where something failed.
 fn go(arguments: Arguments, wanted: Wanted, duty: &mut Duty<'_>) -> Result<(), Failure> {
     let Wanted { plan, target } = wanted;
     let place = arguments.files.place(&plan)?;
-    let mut command = Command::new(target.path());
-    if let Some((program, rest)) = arguments.command.split_first() {
-        command.arg0(program).args(rest);
-    }
-    if !arguments.keep_env {
-        for name in scrub::dangerous(std::env::vars_os().map(|(name, _)| name)) {
-            command.env_remove(name);
-        }
-    }
+    let mut command = target.command(&arguments.command, arguments.keep_env);
     let terms = Terms {
         binding: Some(binding::Kind::Caller(binding::Unit {})),
-        target: Some(target.claim()),
+        target: claim(&target, arguments.keep_env),
         note: arguments.note,
         ..Terms::default()
     };

@@ -15,7 +15,6 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// In which a command finds the path.
@@ -105,12 +104,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn render(rendering: &mut Rendering, arguments: &Arguments) -> Result<(), Failure> {
-    let Some((program, rest)) = arguments.command.split_first() else {
+    let Some(program) = arguments.command.first() else {
         return if arguments.once { once(rendering) } else { stay::stay(rendering) };
     };
     let target = Target::find(program, std::env::var_os("PATH").as_deref())?;
-    let mut command = Command::new(target.path());
-    command.arg0(program).args(rest);
+    let mut command = target.command(&arguments.command, false);
     rendering.terms.target = Some(target.claim());
     let (_, path) = first(rendering, |_| Ok(std::process::id()))?;
     command.env(VARIABLE, path);
@@ -209,7 +207,7 @@ impl Rendering {
         if let Some((uid, gid)) = self.owner {
             new.give(uid, gid)?;
         }
-        let inode = new.inode()?;
+        let node = new.node()?;
         let names = [self.name.clone(), new.temporary().to_owned()];
         let orders = Orders {
             path: self.dir.path().as_os_str().as_bytes().to_vec(),
@@ -219,7 +217,7 @@ impl Rendering {
                 .leases()
                 .map(|leased| orders::Lease::of(leased.lease(), names.to_vec()))
                 .collect(),
-            files: names.iter().map(|name| orders::Named { name: name.clone(), inode }).collect(),
+            files: names.iter().map(|name| orders::Named { name: name.clone(), node }).collect(),
         };
         let guarded = guard(&orders)?;
         let item = self.plan.items().first();

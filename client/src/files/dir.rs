@@ -1,5 +1,6 @@
 //! The directory, and the files in it.
 
+use super::orders::{Named, Node};
 use super::{Place, sweep, wipe};
 use crate::failure::Failure;
 use nix::errno::Errno;
@@ -11,7 +12,6 @@ use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What the names of our directories begin with.
@@ -129,9 +129,9 @@ impl FileDir {
         }
     }
 
-    /// Removes one file.
-    pub(crate) fn remove_file(&self, name: &str) {
-        let _ = wipe::file(&self.fd, name); // its reaper does the same
+    /// Removes one file while it is still the one that was made.
+    pub(crate) fn remove_file(&self, file: &Named) {
+        let _ = wipe::known(&self.fd, &file.name, &file.node); // its reaper does the same
     }
 
     fn fault(&self, name: &str, error: impl std::fmt::Display) -> Failure {
@@ -151,10 +151,9 @@ impl New<'_> {
         &self.temporary
     }
 
-    /// Its inode, which it keeps.
-    pub(crate) fn inode(&self) -> Result<u64, Failure> {
-        let found = self.file.metadata();
-        found.map(|found| found.ino()).map_err(|error| self.dir.fault(&self.name, error))
+    /// Which file it is, which it stays in its place.
+    pub(crate) fn node(&self) -> Result<Node, Failure> {
+        Node::of(&self.file).map_err(|error| self.dir.fault(&self.name, error))
     }
 
     /// Gives it to another user, which takes a privilege.

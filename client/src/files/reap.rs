@@ -9,6 +9,7 @@ use super::{Orders, wipe};
 use crate::alarm::{Alarm, boot_time};
 use crate::ready::Readable;
 use jsi_client::Watch;
+use jsi_client::v1::Lease;
 use jsi_client::v1::lease_event::Kind;
 use nix::sys::signal::SigSet;
 use nix::unistd::{pipe, setsid};
@@ -112,6 +113,8 @@ enum Event {
     HungUp,
     /// A lease has ended.
     Lease(String),
+    /// A lease has so much time left now.
+    Lasts(Box<Lease>),
     /// The agent tells nothing any more.
     Unwatched,
     /// A lease's time may be over.
@@ -166,6 +169,7 @@ impl Reaper {
                 Event::HungUp => self.channel = None,
                 Event::Unwatched => self.watch = None,
                 Event::Lease(id) => self.lease_ended(&id),
+                Event::Lasts(lease) => self.orders.lasts(&lease),
                 Event::Time => self.times(),
             }
         }
@@ -180,8 +184,8 @@ impl Reaper {
                 // What is malformed comes from nobody who could be told.
                 Ok(orders.ok().flatten().map_or(Event::HungUp, Event::Orders))
             }
-            event = next_end(watch), if watch.is_some() => {
-                Ok(event.map_or(Event::Unwatched, Event::Lease))
+            event = next_event(watch), if watch.is_some() => {
+                Ok(event.unwrap_or(Event::Unwatched))
             }
             time = alarm.wait() => time.map(|()| Event::Time),
         }
@@ -213,13 +217,15 @@ impl Reaper {
         self.orders.leases.retain(|lease| lease.id != id);
     }
 
-    /// In a directory that is not ours, only while it is the file we know.
+    /// In a directory that is not ours, only while it is the file we know. Where
+    /// that fails it is tried again at the end.
     fn remove(&self, name: &str) {
-        let known = self.orders.files.iter().filter(|file| file.name == name);
-        let mut inodes = known.map(|file| file.inode);
-        let now = wipe::inode(&self.directory, name);
-        if self.orders.own || inodes.any(|inode| now == Some(inode)) {
-            let _ = wipe::file(&self.directory, name); // tried again at the end
+        if self.orders.own {
+            let _ = wipe::file(&self.directory, name);
+            return;
+        }
+        for file in self.orders.files.iter().filter(|file| file.name == name) {
+            let _ = wipe::known(&self.directory, name, &file.node);
         }
     }
 
@@ -277,12 +283,18 @@ async fn watch() -> Option<Watch> {
     Some(watch)
 }
 
-/// The next lease that ends; `None`: the agent tells nothing any more.
-async fn next_end(watch: &mut Option<Watch>) -> Option<String> {
+/// What the agent tells next; `None`: it tells nothing any more. The time that
+/// it told last is what counts then.
+async fn next_event(watch: &mut Option<Watch>) -> Option<Event> {
     loop {
         let event = watch.as_mut()?.next().await.ok()??;
         match (event.kind(), event.lease) {
-            (Kind::Ending | Kind::Ended | Kind::Stuck, Some(lease)) => return Some(lease.id),
+            (Kind::Ending | Kind::Ended | Kind::Stuck, Some(lease)) => {
+                return Some(Event::Lease(lease.id));
+            }
+            (Kind::Renewed | Kind::Present, Some(lease)) => {
+                return Some(Event::Lasts(Box::new(lease)));
+            }
             (Kind::Lost, _) => return None,
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! Removal: overwritten, cut to nothing, unlinked.
 
+use super::orders::Node;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -26,24 +27,41 @@ pub(super) fn file(dir: impl AsFd, name: &str) -> io::Result<()> {
     entry(dir.as_fd(), &name)
 }
 
+/// Removes one file while it is still that one; what somebody has put in its
+/// place is theirs.
+pub(super) fn known(dir: impl AsFd, name: &str, node: &Node) -> io::Result<()> {
+    let dir = dir.as_fd();
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let is_it = || match openat(dir, name.as_c_str(), flags, Mode::empty()) {
+        Ok(fd) => Node::of(&File::from(fd)).is_ok_and(|now| now == *node),
+        Err(_) => false,
+    };
+    if is_it() {
+        overwrite(dir, &name, Some(node));
+    }
+    match is_it() {
+        true => unlink(dir, &name),
+        false => Ok(()),
+    }
+}
+
 fn entry(dir: impl AsFd, name: &CStr) -> io::Result<()> {
-    overwrite(dir.as_fd(), name);
+    overwrite(dir.as_fd(), name, None);
+    unlink(dir.as_fd(), name)
+}
+
+fn unlink(dir: impl AsFd, name: &CStr) -> io::Result<()> {
     match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// The inode of a name; `None`: there is none.
-pub(super) fn inode(dir: impl AsFd, name: &str) -> Option<u64> {
-    let found = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
-    Some(found.st_ino)
-}
-
 /// A copy that was made by a hard link, or a descriptor that is open, has
 /// zeros then. What cannot be opened so (a link, a pipe, a file that the
 /// command took its rights from) is not ours to write over, and only unlinked.
-fn overwrite(dir: impl AsFd, name: &CStr) {
+fn overwrite(dir: impl AsFd, name: &CStr, only: Option<&Node>) {
     let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let Ok(fd) = openat(dir, name, flags, Mode::empty()) else { return };
     let Ok(stat) = fstat(&fd) else { return };
@@ -51,6 +69,9 @@ fn overwrite(dir: impl AsFd, name: &CStr) {
         return;
     }
     let mut file = File::from(fd);
+    if only.is_some_and(|only| Node::of(&file).map_or(true, |now| now != *only)) {
+        return;
+    }
     let mut left = u64::try_from(stat.st_size).unwrap_or_default().min(LONGEST);
     let zeros = [0; PIECE];
     while left > 0 {
@@ -127,6 +148,26 @@ mod tests {
         assert!(!dir.path().join("a").exists());
         assert_eq!(std::fs::read(dir.path().join("b")).unwrap(), b"");
         file(open(dir.path()), "a").unwrap();
+    }
+
+    #[test]
+    fn a_known_file_goes_and_what_took_its_place_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        std::fs::write(&a, "secret").unwrap();
+        let node = Node::of(&File::open(&a).unwrap()).unwrap();
+        std::fs::write(&b, "theirs").unwrap();
+        std::fs::rename(&b, &a).unwrap();
+        known(open(dir.path()), "a", &node).unwrap();
+        assert_eq!(std::fs::read(&a).unwrap(), b"theirs");
+        // Nor is another name of theirs followed.
+        let theirs = Node::of(&File::open(&a).unwrap()).unwrap();
+        symlink(&a, &b).unwrap();
+        known(open(dir.path()), "b", &theirs).unwrap();
+        assert!(a.exists() && b.is_symlink());
+        known(open(dir.path()), "a", &theirs).unwrap();
+        known(open(dir.path()), "a", &theirs).unwrap();
+        assert!(!a.exists());
     }
 
     #[test]

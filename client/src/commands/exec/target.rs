@@ -2,14 +2,20 @@
 //! anything is asked for.
 
 use crate::failure::Failure;
+use crate::plan::scrub;
 use jsi_client::v1::TargetClaim;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use ring::digest::{Context, SHA256};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Not executable; as the shell says it.
 const CANNOT_RUN: u8 = 126;
@@ -33,18 +39,42 @@ impl Target {
         program: &OsStr,
         path: Option<&OsStr>,
     ) -> Result<Self, Failure> {
-        let path = search(program, path)?;
-        let seen = std::fs::metadata(&path).map_err(|error| cannot_run(&path, &error))?;
-        let resolved = path.canonicalize().map_err(|error| cannot_run(&path, &error))?;
-        let claim = TargetClaim {
-            exe: resolved.to_string_lossy().into_owned(),
+        let (found, opened) = search(program, path)?;
+        Self::of(&opened).map_err(|error| cannot_run(&found, &error))
+    }
+
+    /// All from the one file that is open: a name could lead elsewhere the next
+    /// time.
+    fn of(opened: &Opened) -> io::Result<Self> {
+        let path = opened.link().read_link()?;
+        let seen = opened.file.metadata()?;
+        let digest = match File::open(opened.link()) {
+            Ok(file) => digest(file, &seen)?,
             // A program may be executable and yet unreadable: no digest then.
-            digest: File::open(&path).and_then(|file| digest(file, &seen)).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => String::new(),
+            Err(error) => return Err(error),
         };
+        let claim = TargetClaim { exe: path.to_string_lossy().into_owned(), digest };
         Ok(Self { path, seen, claim })
     }
 
-    /// What exec is given: as found, since programs look at their own name.
+    /// What becomes of this process: the file that was measured, by its own path
+    /// and not by a link to it, under the name it was called by. Variables that
+    /// let others' code in are taken away unless `keep_env`.
+    pub(in crate::commands) fn command(&self, words: &[OsString], keep_env: bool) -> Command {
+        let mut command = Command::new(&self.path);
+        if let Some((program, rest)) = words.split_first() {
+            command.arg0(program).args(rest);
+        }
+        if !keep_env {
+            for name in scrub::dangerous(std::env::vars_os().map(|(name, _)| name)) {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// Its path, with all links resolved.
     pub(in crate::commands) fn path(&self) -> &Path {
         &self.path
     }
@@ -82,7 +112,30 @@ pub(in crate::commands) fn cannot_run(path: &Path, error: &io::Error) -> Failure
     failure
 }
 
-fn search(program: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
+/// A file that can be executed, open for nothing else.
+struct Opened {
+    file: File,
+}
+
+impl Opened {
+    /// Fails as execution would.
+    fn at(path: &Path) -> io::Result<Self> {
+        let fd: OwnedFd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        let opened = Self { file: fd.into() };
+        if !opened.file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a regular file"));
+        }
+        nix::unistd::access(&opened.link(), nix::unistd::AccessFlags::X_OK)?;
+        Ok(opened)
+    }
+
+    /// A path that leads to this very file: proc_pid_fd(5).
+    fn link(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+}
+
+fn search(program: &OsStr, path: Option<&OsStr>) -> Result<(PathBuf, Opened), Failure> {
     let not_found =
         || Failure::new(format!("{}: command not found", program.display())).code(NOT_FOUND);
     if program.is_empty() {
@@ -90,7 +143,10 @@ fn search(program: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
     }
     if program.as_bytes().contains(&b'/') {
         let path = PathBuf::from(program);
-        return check(&path).map(|()| path.clone()).map_err(|error| cannot_run(&path, &error));
+        return match Opened::at(&path) {
+            Ok(opened) => Ok((path, opened)),
+            Err(error) => Err(cannot_run(&path, &error)),
+        };
     }
     let mut refused = None;
     let places = path.unwrap_or(OsStr::new(DEFAULT_PATH));
@@ -98,8 +154,8 @@ fn search(program: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
         let place =
             if place.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(place)) };
         let candidate = place.join(program);
-        match check(&candidate) {
-            Ok(()) => return Ok(candidate),
+        match Opened::at(&candidate) {
+            Ok(opened) => return Ok((candidate, opened)),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 refused.get_or_insert((candidate, error));
             }
@@ -110,14 +166,6 @@ fn search(program: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
         Some((candidate, error)) => Err(cannot_run(&candidate, &error)),
         None => Err(not_found()),
     }
-}
-
-fn check(path: &Path) -> io::Result<()> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a regular file"));
-    }
-    nix::unistd::access(path, nix::unistd::AccessFlags::X_OK)?;
-    Ok(())
 }
 
 /// The SHA-256 of a file, lower-case hex.
@@ -186,6 +234,27 @@ mod tests {
         );
         assert!(target.unchanged().is_ok());
         std::fs::write(&program, "abcd").unwrap();
+        assert!(target.unchanged().is_err());
+    }
+
+    #[test]
+    fn what_a_link_led_to_is_what_is_executed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().canonicalize().unwrap().join(name);
+        for name in ["good", "bad"] {
+            std::fs::write(at(name), name).unwrap();
+            std::fs::set_permissions(at(name), PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        std::os::unix::fs::symlink(at("good"), at("link")).unwrap();
+        let target = Target::find(at("link").as_os_str(), None).unwrap();
+        std::fs::remove_file(at("link")).unwrap();
+        std::os::unix::fs::symlink(at("bad"), at("link")).unwrap();
+        assert!(target.unchanged().is_ok());
+        let command = target.command(&[at("link").into()], false);
+        assert_eq!(command.get_program(), at("good"));
+        assert_eq!(target.claim().exe, at("good").to_str().unwrap());
+        // Another file in its place is another program.
+        std::fs::rename(at("bad"), at("good")).unwrap();
         assert!(target.unchanged().is_err());
     }
 }

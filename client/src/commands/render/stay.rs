@@ -1,17 +1,24 @@
 //! The file as long as this process lives: renewed, filled in anew, removed.
 
 use super::Rendering;
+use crate::alarm::{Alarm, boot_time};
 use crate::failure::Failure;
-use crate::files::{Orders, Reaper, orders};
+use crate::files::{Orders, Reaper};
 use crate::keep::{Keeper, News};
 use crate::obtain::{Obtained, obtain};
 use crate::signals::{Signals, die_of};
 use crate::{output, session};
+use jsi_client::Agent;
 use jsi_client::v1::{EndReason, Lease};
 use nix::sys::signal::Signal;
+use std::io;
+use std::time::Duration;
 
 /// What ends it.
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+
+/// How long giving back leases may take at the end.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// How it came to an end.
 enum End {
@@ -21,10 +28,11 @@ enum End {
 
 pub(super) fn stay(rendering: &Rendering) -> Result<(), Failure> {
     let end = session::block_on(async {
-        let signals = Signals::take(&ENDING)
-            .map_err(|error| Failure::new(format!("cannot take signals: {error}")))?;
         let agent = session::agent().await?;
         let obtained = obtain(&agent, &rendering.plan, &rendering.terms).await?;
+        // Not before: while an agent that hangs is waited for, they end this.
+        let signals = Signals::take(&ENDING)
+            .map_err(|error| Failure::new(format!("cannot take signals: {error}")))?;
         let begun = Staying::begin(rendering, &obtained);
         let mut staying = match begun {
             Ok(staying) => staying,
@@ -36,15 +44,31 @@ pub(super) fn stay(rendering: &Rendering) -> Result<(), Failure> {
         drop(obtained);
         let end = staying.serve(&signals).await;
         staying.remove();
-        for lease in &staying.leases {
-            let _ = agent.release(&lease.id).await; // the end of this process ends it anyway
-        }
+        give_back(&agent, &staying.leases).await;
         signals.give_back();
         Ok(end)
     })?;
     match end {
         End::Signal(signal) => Err(Failure::Quiet(die_of(signal))),
         End::Lease(failure) => Err(failure),
+    }
+}
+
+/// The end of this process ends them anyway, so an agent that hangs is not
+/// waited for.
+async fn give_back(agent: &Agent, leases: &[Lease]) {
+    let Ok(alarm) = Alarm::new() else { return };
+    if alarm.set(Some(boot_time() + RELEASE)).is_err() {
+        return;
+    }
+    let all = async {
+        for lease in leases {
+            let _ = agent.release(&lease.id).await;
+        }
+    };
+    tokio::select! {
+        () = all => {}
+        _ = alarm.wait() => {}
     }
 }
 
@@ -70,15 +94,22 @@ impl<'a> Staying<'a> {
     }
 
     async fn serve(&mut self, signals: &Signals) -> End {
+        // What is under way is broken off by a signal: the agent may hang, and
+        // what was granted meanwhile ends with this process.
+        tokio::select! {
+            biased;
+            came = signals.next() => match came {
+                Ok(came) => End::Signal(came.signal),
+                Err(error) => End::Lease(Failure::new(format!("no signals: {error}"))),
+            },
+            failure = self.follow() => End::Lease(failure),
+        }
+    }
+
+    /// Does what the leases ask for, until one is no more.
+    async fn follow(&mut self) -> Failure {
         loop {
-            let news = tokio::select! {
-                came = signals.next() => match came {
-                    Ok(came) => return End::Signal(came.signal),
-                    Err(error) => return End::Lease(Failure::new(format!("no signals: {error}"))),
-                },
-                news = self.keeper.next() => news,
-            };
-            let end = match news {
+            let end = match self.keeper.next().await {
                 News::Renewed(lease) => self.renewed(&lease),
                 News::Rotated(id) => {
                     self.again(&format!("the secret behind {id} was replaced")).await
@@ -91,22 +122,18 @@ impl<'a> Staying<'a> {
                 News::Ended(id, reason) => self.ended(&id, reason).await,
             };
             if let Some(failure) = end {
-                return End::Lease(failure);
+                return failure;
             }
         }
     }
 
     fn renewed(&mut self, renewed: &Lease) -> Option<Failure> {
-        for lease in self.orders.leases.iter_mut().filter(|lease| lease.id == renewed.id) {
-            lease.until_ms = orders::until(renewed);
-        }
+        self.orders.lasts(renewed);
         self.tell()
     }
 
     fn tell(&mut self) -> Option<Failure> {
-        self.reaper.tell(&self.orders).err().map(|error| {
-            Failure::new(format!("the process that removes the file is gone: {error}"))
-        })
+        self.reaper.tell(&self.orders).err().map(|error| no_reaper(&error))
     }
 
     /// Once more, with a lease that has time; the file that is there stays
@@ -131,7 +158,7 @@ impl<'a> Staying<'a> {
         let word = reason.as_str_name().trim_start_matches("END_REASON_").to_lowercase();
         let failure = Failure::new(format!("{id} has ended ({word}); the file is removed"));
         let again = matches!(reason, EndReason::Expired | EndReason::Unspecified);
-        self.remove();
+        self.remove_files();
         if again && self.render().await.is_ok() {
             return None;
         }
@@ -141,20 +168,22 @@ impl<'a> Staying<'a> {
     async fn render(&mut self) -> Result<(), Failure> {
         let agent = session::agent().await?;
         let obtained = obtain(&agent, &self.rendering.plan, &self.rendering.terms).await?;
-        let (mut reaper_gone, old) = (None, self.leases.iter().map(|lease| lease.id.clone()));
-        let old: Vec<String> = old.collect();
+        let (mut reaper_gone, mut new) = (None, None);
+        let old: Vec<String> = self.leases.iter().map(|lease| lease.id.clone()).collect();
         let done = self.rendering.write(&obtained, |orders| {
-            // The old file is still there, and still ends with the old leases.
+            // The old file is still there, and goes too.
             let mut both = orders.clone();
             both.files.extend(self.orders.files.iter().cloned());
             reaper_gone = self.reaper.tell(&both).err();
-            self.orders = both;
+            new = Some(orders.clone());
             Ok(())
         });
-        if let Some(error) = reaper_gone {
-            return Err(Failure::new(format!(
-                "the process that removes the file is gone: {error}"
-            )));
+        if let (Ok(_), Some(new)) = (&done, new) {
+            self.orders = new;
+        }
+        // The old file is no more, or the new one did not come to be.
+        if let Some(failure) = reaper_gone.map(|error| no_reaper(&error)).or_else(|| self.tell()) {
+            return Err(failure);
         }
         if let Err(failure) = done {
             obtained.give_back(&agent).await;
@@ -167,10 +196,18 @@ impl<'a> Staying<'a> {
         Ok(())
     }
 
+    fn remove_files(&self) {
+        self.orders.files.iter().for_each(|file| self.rendering.dir.remove_file(file));
+    }
+
     fn remove(&self) {
-        self.rendering.dir.remove_file(&self.rendering.name);
+        self.remove_files();
         self.rendering.dir.remove();
     }
+}
+
+fn no_reaper(error: &io::Error) -> Failure {
+    Failure::new(format!("the process that removes the file is gone: {error}"))
 }
 
 fn leases(obtained: &Obtained) -> Vec<Lease> {
