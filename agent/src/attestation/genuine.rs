@@ -2,7 +2,7 @@
 //! configuration: the broker has no say in it.
 
 use super::executable::{Known, digest_of};
-use super::{Digest, Via};
+use super::{Digest, Executable, Via};
 use crate::config::Config;
 use crate::process::image::FileStat;
 use std::fs::File;
@@ -94,20 +94,29 @@ impl Clients {
     }
 
     /// Whether that is a client, and of which kind. One that was replaced counts
-    /// as what it was, so that an upgrade takes nothing from those that run.
-    pub(super) fn kind(&self, digest: &Digest) -> Option<Via> {
-        if self.former.contains(digest) {
+    /// as what it was, so that an upgrade takes nothing from those that run; a
+    /// copy of it that somebody kept does not.
+    pub(super) fn kind(&self, exe: &Executable) -> Option<Via> {
+        let (digest, unlinked) = (&exe.digest, was_roots(exe));
+        if unlinked && self.former.contains(digest) {
             return Some(Via::GenuineClient);
         }
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let found = |via| {
             entries.iter().filter(|entry| entry.via == via).any(|entry| {
                 let now = entry.seen.as_ref().map(|(_, known)| &known.digest);
-                now == Some(digest) || entry.replaced.contains(digest)
+                // What was enrolled was the user's own all the time.
+                let replaced = unlinked || via == Via::EnrolledClient;
+                now == Some(digest) || replaced && entry.replaced.contains(digest)
             })
         };
         [Via::GenuineClient, Via::EnrolledClient].into_iter().find(|via| found(*via))
     }
+}
+
+/// A file that root alone could write, and that has no name any more.
+fn was_roots(exe: &Executable) -> bool {
+    exe.links == 0 && exe.owner_uid == 0 && exe.mode & 0o022 == 0
 }
 
 /// The digests in a file that root alone can have written; none where it is
@@ -170,6 +179,47 @@ mod tests {
         assert_eq!(group_in("_jsi:x:990:mallory\n"), None);
         assert_eq!(group_in("_jsi:x:0:\n"), None);
         assert_eq!(group_in("x_jsi:x:990:\n"), None);
+    }
+
+    fn file(links: u64, owner_uid: u32, mode: u32) -> Executable {
+        Executable {
+            path: None,
+            digest: Digest([9; 32]),
+            device: 1,
+            inode: 2,
+            owner_uid,
+            mode,
+            links,
+            size: 3,
+            verity: None,
+        }
+    }
+
+    /// Clients that know the digest of [`file`], from that list and of that kind.
+    fn knowing(former: bool, via: Via) -> Clients {
+        let digests = |wanted: bool| if wanted { vec![Digest([9; 32])] } else { Vec::new() };
+        let entry = Entry { path: "/none".into(), via, seen: None, replaced: digests(!former) };
+        Clients { group: None, entries: Mutex::new(vec![entry]), former: digests(former) }
+    }
+
+    #[test]
+    fn a_replaced_client_counts_as_the_deleted_file_of_root_and_not_as_a_copy() {
+        for former in [true, false] {
+            let clients = knowing(former, Via::GenuineClient);
+            assert_eq!(clients.kind(&file(0, 0, 0o755)), Some(Via::GenuineClient));
+            assert_eq!(clients.kind(&file(0, 0, 0o2755)), Some(Via::GenuineClient));
+            for copy in [
+                file(1, 1000, 0o755),
+                file(0, 1000, 0o755),
+                file(1, 0, 0o755),
+                file(0, 0, 0o775),
+                file(0, 0, 0o757),
+            ] {
+                assert_eq!(clients.kind(&copy), None, "{copy:?}");
+            }
+        }
+        let enrolled = knowing(false, Via::EnrolledClient);
+        assert_eq!(enrolled.kind(&file(0, 1000, 0o755)), Some(Via::EnrolledClient));
     }
 
     #[test]

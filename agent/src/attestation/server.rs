@@ -220,7 +220,7 @@ impl Server {
         rules.clients.refresh();
         let exe = self.executable_of(held, learned)?;
         let group_client = held.group_client && held.hidden();
-        let kind = exe.known().and_then(|exe| rules.clients.kind(&exe.digest));
+        let kind = exe.known().and_then(|exe| rules.clients.kind(exe));
         let via = if group_client { Via::GenuineClient } else { kind.unwrap_or(Via::Direct) };
         let facts = self.judge(held.pid, stat, status, exe, group_client, kind.is_some());
         let chain = self.walk(held, stat, learned)?;
@@ -258,7 +258,7 @@ impl Server {
         let refuse = |reason: String| Stop::Error(AttestError::Requester(reason));
         let is_client = |facts: &ProcessFacts, status: &Status| {
             status.got_group(rules.clients.group)
-                || facts.exe.known().is_some_and(|exe| rules.clients.kind(&exe.digest).is_some())
+                || facts.exe.known().is_some_and(|exe| rules.clients.kind(exe).is_some())
         };
         let (step, kept) = chain
             .iter()

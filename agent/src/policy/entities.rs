@@ -111,7 +111,9 @@ fn context(question: &Question<'_>, scope: EntityUid) -> Result<Record, String> 
     if let Some(tty) = caller.tty.known() {
         context.insert("tty".to_owned(), text(tty));
     }
-    if let Some(target) = question.target {
+    // Whoever asks directly would name whatever a policy demands: a target counts
+    // by the word of a client only.
+    if let Some(target) = question.target.filter(|_| attestation.via != Via::Direct) {
         let mut facts = Record::from([
             ("exe".to_owned(), text(&target.exe)),
             // Measured by the caller, so it weighs what the caller weighs.

@@ -165,14 +165,15 @@ impl KeyRing {
     async fn upkeep(self: &Arc<Self>, config: &JwtIssuerConfig) -> Result<(), IssuerError> {
         self.reload_damaged().await;
         let mut schedule = (*self.schedule()?).clone();
-        if schedule.lengthen(config.max_ttl) {
+        let mended = schedule.mend(self.clock.now().wall, config);
+        if schedule.lengthen(config.max_ttl) || mended {
             self.save(schedule).await?;
         }
         for _ in 0..MOST_STEPS {
             let now = self.clock.now().wall;
             let Some(due) = self.schedule()?.due(now, config) else { break };
             match due {
-                Due::Make => self.make(config).await?,
+                Due::Make => self.make(config).await.map(drop)?,
                 Due::Publish(kid) => self.begin(&kid, config, config.publish_ahead, None).await?,
                 Due::Retire(kid) => self.retire(&kid).await?,
                 Due::Drop(kid) => self.drop_key(&kid, KeyChange::Expired, None).await?,
@@ -204,39 +205,59 @@ impl KeyRing {
         by: Option<HolderRecord>,
     ) -> Result<(), IssuerError> {
         self.reload_damaged().await;
-        let at_once = how.now || how.withdraw;
+        if how.withdraw {
+            self.replace_all(config, by).await?;
+        } else {
+            self.bring_next(config, how.now, by).await?;
+        }
+        self.write_files(config).await
+    }
+
+    /// A new key at once, and no other. One that waits will not do: its private
+    /// part lay beside those that are not to be trusted any more.
+    async fn replace_all(
+        self: &Arc<Self>,
+        config: &JwtIssuerConfig,
+        by: Option<HolderRecord>,
+    ) -> Result<(), IssuerError> {
+        // What never signed goes first, so that attempts that fail do not pile up.
+        for key in self.schedule()?.keys().iter().filter(|key| key.signs_from.is_none()) {
+            self.drop_key(&key.kid, KeyChange::Withdrawn, by.clone()).await?;
+        }
+        let kept = self.make(config).await?;
+        self.begin(&kept, config, Duration::ZERO, by.clone()).await?;
+        for key in self.schedule()?.keys().iter().filter(|key| key.kid != kept) {
+            self.drop_key(&key.kid, KeyChange::Withdrawn, by.clone()).await?;
+        }
+        Ok(())
+    }
+
+    async fn bring_next(
+        self: &Arc<Self>,
+        config: &JwtIssuerConfig,
+        at_once: bool,
+        by: Option<HolderRecord>,
+    ) -> Result<(), IssuerError> {
         let now = self.clock.now().wall;
         let schedule = self.schedule()?;
         let signer = schedule.signer(now).map(|key| key.kid.clone());
         let upcoming = schedule.upcoming(now).filter(|next| Some(&next.kid) != signer.as_ref());
         match upcoming.map(|next| (next.kid.clone(), next.signs_from.is_some())) {
-            Some((kid, true)) if at_once => self.hasten(&kid, by.clone()).await?,
-            Some((_, true)) => {}
+            Some((kid, true)) if at_once => self.hasten(&kid, by).await,
+            Some((_, true)) => Ok(()),
             waiting => {
-                if waiting.is_none() {
-                    self.make(config).await?;
-                }
+                let kid = match waiting {
+                    Some((kid, _)) => kid,
+                    None => self.make(config).await?,
+                };
                 let ahead = if at_once { Duration::ZERO } else { config.publish_ahead };
-                let made = self.schedule()?.keys().last().map(|key| key.kid.clone());
-                if let Some(kid) = made {
-                    self.begin(&kid, config, ahead, by.clone()).await?;
-                }
+                self.begin(&kid, config, ahead, by).await
             }
         }
-        if how.withdraw {
-            // Past the moment from which the new key signs.
-            let now = self.clock.now().wall.plus(Duration::from_secs(1));
-            let schedule = self.schedule()?;
-            let signer = schedule.signer(now).map(|key| key.kid.clone());
-            for key in schedule.keys().iter().filter(|key| Some(&key.kid) != signer.as_ref()) {
-                self.drop_key(&key.kid, KeyChange::Withdrawn, by.clone()).await?;
-            }
-        }
-        self.write_files(config).await
     }
 
     /// Names a new key in `keys.json`, then writes its private part.
-    async fn make(self: &Arc<Self>, config: &JwtIssuerConfig) -> Result<(), IssuerError> {
+    async fn make(self: &Arc<Self>, config: &JwtIssuerConfig) -> Result<String, IssuerError> {
         if self.store.is_locked() {
             return Err(IssuerError::Locked);
         }
@@ -262,7 +283,7 @@ impl KeyRing {
             self.save(schedule).await?;
             return Err(error);
         }
-        Ok(())
+        Ok(kid)
     }
 
     /// Log, published files, and only then the time from which a key signs.

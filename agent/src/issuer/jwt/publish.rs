@@ -1,13 +1,13 @@
 //! Files that verifiers read: replaced whole, readable by everybody.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Longest file that is compared with what is to stand there.
 const MAX_LEN: u64 = 1 << 20;
-const WORLD_WRITE: u32 = 0o002;
+const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
 /// Puts `text` there, mode 0644, unless it stands there already. Whoever reads
@@ -16,11 +16,7 @@ pub(super) fn publish(path: &Path, text: &[u8]) -> Result<(), String> {
     let told = |what: &str, error: &io::Error| format!("{}: {what}: {error}", path.display());
     let dir = path.parent().unwrap_or(Path::new("/"));
     let facts = dir.metadata().map_err(|error| told("its directory", &error))?;
-    if facts.mode() & WORLD_WRITE != 0 && facts.mode() & STICKY == 0 {
-        // Whoever can replace the file chooses whose tokens are believed.
-        let dir = dir.display();
-        return Err(format!("{}: everybody may write {dir}; chmod o-w {dir}", path.display()));
-    }
+    kept(dir, &facts).map_err(|why| format!("{}: {why}", path.display()))?;
     if stands(path, text) {
         return Ok(());
     }
@@ -34,6 +30,20 @@ pub(super) fn publish(path: &Path, text: &[u8]) -> Result<(), String> {
     })?;
     let synced = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
     synced.map_err(|error| told("cannot be synced", &error))
+}
+
+/// Whoever can replace the file chooses whose tokens are believed.
+fn kept(dir: &Path, facts: &Metadata) -> Result<(), String> {
+    let (dir, owner, own) = (dir.display(), facts.uid(), nix::unistd::geteuid().as_raw());
+    if facts.mode() & OTHERS_WRITE != 0 && facts.mode() & STICKY == 0 {
+        return Err(format!("others than its owner may write {dir}; chmod go-w {dir}"));
+    }
+    if owner != 0 && owner != own {
+        return Err(format!(
+            "{dir} belongs to uid {owner}, who could replace it; chown it to root or to the agent's uid {own}"
+        ));
+    }
+    Ok(())
 }
 
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
@@ -53,7 +63,7 @@ fn stands(path: &Path, text: &[u8]) -> bool {
     let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else {
         return false;
     };
-    let fits = |facts: std::fs::Metadata| facts.is_file() && facts.mode() & 0o7777 == 0o644;
+    let fits = |facts: Metadata| facts.is_file() && facts.mode() & 0o7777 == 0o644;
     let mut there = Vec::new();
     file.metadata().is_ok_and(fits)
         && file.take(MAX_LEN).read_to_end(&mut there).is_ok()
@@ -102,10 +112,27 @@ mod tests {
         assert!(publish(&path, b"x").unwrap_err().contains("cannot be written"));
         let open = dir.path().join("open");
         std::fs::create_dir(&open).unwrap();
-        std::fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
-        let refused = publish(&open.join("jwks.json"), b"x").unwrap_err();
-        assert!(refused.contains("chmod o-w"), "{refused}");
+        for mode in [0o777, 0o775] {
+            std::fs::set_permissions(&open, Permissions::from_mode(mode)).unwrap();
+            let refused = publish(&open.join("jwks.json"), b"x").unwrap_err();
+            assert!(refused.contains("chmod go-w"), "{refused}");
+        }
         std::fs::set_permissions(&open, Permissions::from_mode(0o1777)).unwrap();
         publish(&open.join("jwks.json"), b"x").unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        // Some directory of a uid that is neither root's nor ours.
+        let dir = tempfile::tempdir().unwrap();
+        let own = nix::unistd::geteuid().as_raw();
+        let refused = kept(dir.path(), &dir.path().metadata().unwrap());
+        assert_eq!(refused, Ok(()));
+        if own == 0 {
+            std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
+            let refused = publish(&dir.path().join("jwks.json"), b"x").unwrap_err();
+            assert!(refused.contains("belongs to uid 12345"), "{refused}");
+            assert!(!dir.path().join("jwks.json").exists());
+        }
     }
 }

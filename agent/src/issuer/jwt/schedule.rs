@@ -150,23 +150,58 @@ impl Schedule {
         let first = self.signer(now).is_none();
         let earliest = self.0.iter().filter_map(|key| key.signs_from).max();
         let key = self.0.last_mut().filter(|key| key.signs_from.is_none())?;
-        let from = if first { now } else { now.plus(ahead) };
+        if first || ahead.is_zero() {
+            key.signs_from = Some(now);
+            self.begun_by(now);
+            return Some(now);
+        }
+        let from = now.plus(ahead);
         // Behind those before it, whatever the clock did meanwhile.
         let from = earliest.map_or(from, |earliest| from.max(earliest.plus(ONE)));
         key.signs_from = Some(from);
         Some(from)
     }
 
+    /// The key at the end signs now. One before it that was to sign later (the
+    /// clock was ahead when it was made) must not stand in its way.
+    fn begun_by(&mut self, now: WallTime) {
+        let mut latest = now;
+        for from in self.0.iter_mut().rev().filter_map(|key| key.signs_from.as_mut()) {
+            *from = latest.min(*from);
+            latest = WallTime(from.0.saturating_sub(1));
+        }
+    }
+
+    /// Mends what a clock that was far ahead left at the end: it would put off
+    /// every rotation by age. Whether anything changed.
+    ///
+    /// Where nothing shows which of the two moments is right, it moves no key
+    /// that ends another's time: that one's tokens may live.
+    pub(super) fn mend(&mut self, now: WallTime, config: &JwtIssuerConfig) -> bool {
+        let begun = self.signer(now).and_then(|key| key.signs_from).is_some_and(|at| at <= now);
+        let alone = self.0.len() == 1;
+        let absurd = now.plus(config.publish_ahead).plus(ABSURD);
+        let Some(last) = self.0.last_mut() else { return false };
+        if last.signs_from.is_none_or(|from| from <= absurd) {
+            return false;
+        }
+        if alone {
+            last.signs_from = Some(now);
+        } else if begun {
+            last.signs_from = Some(now.plus(config.publish_ahead));
+        }
+        alone || begun
+    }
+
     /// The upcoming key signs at once.
     pub(super) fn hasten(&mut self, now: WallTime) -> bool {
         let Some(next) = self.upcoming(now).map(|key| key.kid.clone()) else { return false };
-        let before = self.0.iter().rev().nth(1).and_then(|key| key.signs_from);
         let Some(key) = self.0.last_mut().filter(|key| key.kid == next) else { return false };
         if key.signs_from.is_none() {
             return false;
         }
-        let from = before.map_or(now, |before| now.max(before.plus(ONE)));
-        key.signs_from = Some(from);
+        key.signs_from = Some(now);
+        self.begun_by(now);
         true
     }
 
@@ -195,6 +230,8 @@ impl Schedule {
 
 /// The least that lies between two keys' beginnings.
 const ONE: Duration = Duration::from_millis(1);
+/// So much later than `publish_ahead` no key begins, unless a clock was wrong.
+const ABSURD: Duration = Duration::from_secs(30 * 86_400);
 
 fn bits(config: &JwtIssuerConfig) -> u32 {
     if config.algorithm == Algorithm::Rs256 { config.rsa_bits } else { 0 }

@@ -39,6 +39,23 @@ fn a_denial_names_the_nearest_permit_and_the_value_that_its_condition_saw() {
 }
 
 #[test]
+fn a_target_counts_by_the_word_of_a_client_and_not_of_whoever_asks_directly() {
+    let on_target_only = policies(
+        r#"permit(principal, action, resource)
+           when { context has target && context.target.exe == "/usr/bin/psql" };"#,
+    );
+    for via in [Via::GenuineClient, Via::EnrolledClient] {
+        let mut ask = psql_behind_jsi(Assurance::Isolated);
+        ask.attestation.via = via;
+        permit(ask.of(&on_target_only));
+    }
+    let mut ask = psql_behind_jsi(Assurance::Isolated);
+    ask.attestation.via = Via::Direct;
+    let denied = denial(ask.of(&on_target_only));
+    assert!(denied.reason.contains("context has target is false"), "{}", denied.reason);
+}
+
+#[test]
 fn who_asks_is_found_by_user_group_unit_program_and_digest() {
     let mut ask = Ask::psql("db/orders");
     ask.attestation.requester.groups = vec![27, 1000];

@@ -7,7 +7,7 @@ mod properties;
 
 use super::testing::{Ask, credential, direct, policies, process};
 use super::*;
-use crate::attestation::{Assurance, Fact};
+use crate::attestation::{Assurance, Fact, Via};
 use crate::clock::{BootTime, WallTime};
 use cedar_policy::{Entities, Request, Schema};
 
@@ -47,6 +47,7 @@ fn target(exe: &str) -> Option<Target> {
 fn psql_behind_jsi(level: Assurance) -> Ask {
     let mut ask = Ask { target: target("/usr/bin/psql"), ..Ask::psql("db/orders") };
     ask.attestation.caller.assurance = level;
+    ask.attestation.via = Via::GenuineClient;
     ask
 }
 
@@ -93,6 +94,7 @@ fn requests_and_entities_are_as_the_schema_says() {
             attestation: direct(full.clone()),
             ..Ask::psql("db/eu/orders")
         };
+        ask.attestation.via = Via::GenuineClient;
         ask.scope.insert("role".into(), "reader".into());
         if action == Action::Administer {
             ask.facts = CredentialFacts::agent();

@@ -87,6 +87,40 @@ async fn at_once_means_the_next_token_and_withdrawn_means_no_earlier_key() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_ahead_does_not_keep_the_key_that_is_withdrawn() {
+    let year = HOUR * 24 * 365;
+    for how in [WITHDRAW, NOW] {
+        let bench = Bench::new();
+        bench.pass(year);
+        let issuer = bench.issuer(files(&bench), credential(&["a"]));
+        let (_, stolen, _) = bench.token(&issuer).await;
+        bench.millis.store(START, Ordering::SeqCst);
+        issuer.rotate(how, operator()).await.map_err(|e| e.to_string()).unwrap();
+        let (_, next, _) = bench.token(&issuer).await;
+        assert_ne!(next["kid"], stolen["kid"], "{how:?}");
+        if how.withdraw {
+            assert_eq!(written(&bench), [next["kid"].as_str().unwrap()]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_waited_beside_the_stolen_one_is_withdrawn_with_it() {
+    let bench = Bench::new();
+    let issuer = bench.issuer(files(&bench), credential(&["a"]));
+    bench.token(&issuer).await;
+    issuer.rotate(Rotation::default(), operator()).await.map_err(|e| e.to_string()).unwrap();
+    let before = published(&issuer);
+    assert_eq!(before.len(), 2);
+    issuer.rotate(WITHDRAW, operator()).await.map_err(|e| e.to_string()).unwrap();
+    let (_, next, _) = bench.token(&issuer).await;
+    let next = next["kid"].as_str().unwrap().to_owned();
+    assert!(!before.contains(&next));
+    assert_eq!(written(&bench), [next]);
+    assert_eq!(std::fs::read_dir(bench.dir()).unwrap().count(), 2, "keys.json and one key");
+}
+
+#[tokio::test]
 async fn the_key_and_its_schedule_survive_a_restart() {
     let bench = Bench::new();
     let issuer = bench.plain();

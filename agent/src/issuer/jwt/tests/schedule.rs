@@ -10,6 +10,7 @@ use std::time::Duration;
 
 /// What an upkeep does, without disk, log and files.
 fn upkeep(keys: &mut Schedule, now: WallTime, config: &JwtIssuerConfig, next: &mut u8) {
+    keys.mend(now, config);
     keys.lengthen(config.max_ttl);
     for _ in 0..16 {
         match keys.due(now, config) {
@@ -81,6 +82,31 @@ fn a_clock_that_went_back_finds_a_key_that_can_sign() {
     upkeep(&mut keys, after(200_001), &config(), &mut next);
     // The first key's private part is gone.
     assert_eq!(keys.signer(after(0)).unwrap().kid, "key 2");
+}
+
+#[test]
+fn a_key_of_a_clock_that_was_far_ahead_does_not_put_off_rotation_by_age() {
+    let day = 86_400;
+    let config = JwtIssuerConfig {
+        rotate_after: Some(Duration::from_secs(90 * day)),
+        publish_ahead: Duration::from_secs(day),
+        ..config()
+    };
+    // The first key, and the next one.
+    let (mut keys, mut next) = (Schedule::default(), 0);
+    upkeep(&mut keys, after(3_650 * day), &config, &mut next);
+    upkeep(&mut keys, after(0), &config, &mut next);
+    upkeep(&mut keys, after(90 * day), &config, &mut next);
+    assert_eq!(keys.signer(after(90 * day)).unwrap().kid, "key 1");
+    assert_eq!(keys.signer(after(91 * day)).unwrap().kid, "key 2");
+    upkeep(&mut keys, after(3_650 * day), &config, &mut next);
+    assert_eq!(keys.upcoming(after(100 * day)).unwrap().kid, "key 3");
+    upkeep(&mut keys, after(100 * day), &config, &mut next);
+    assert_eq!(keys.signer(after(101 * day)).unwrap().kid, "key 3", "published a day ahead");
+    // A clock that is a little late changes nothing.
+    let before = keys.clone();
+    upkeep(&mut keys, after(99 * day), &config, &mut next);
+    assert_eq!(keys, before);
 }
 
 /// What may happen.
