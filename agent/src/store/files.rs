@@ -244,8 +244,7 @@ impl Files {
         CredentialName::new(name).ok()
     }
 
-    /// Every file, links not followed; not what is under way in `.restore` and the
-    /// like, since no credential's name has a part that begins with a dot.
+    /// Every file, links not followed; nothing of what is under way beside them.
     pub(super) fn walk(
         &self,
         each: &mut dyn FnMut(&Path) -> Result<(), StoreError>,
@@ -257,7 +256,7 @@ impl Files {
                 let path = entry.path();
                 let kind = entry.file_type().map_err(StoreError::io(&path))?;
                 if kind.is_dir() {
-                    if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                    if dir != self.0 || !is_under_way(&entry.file_name()) {
                         dirs.push(path);
                     }
                 } else if kind.is_file() {
@@ -285,6 +284,13 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// A change of identity, a restore or a backup: nothing in it is the store's yet, or
+/// all of it is there already.
+fn is_under_way(name: &std::ffi::OsStr) -> bool {
+    let begins = |with: &str| name.as_encoded_bytes().starts_with(with.as_bytes());
+    name == STAGE || begins(super::swap::WORK) || begins(super::snapshot::PREFIX)
 }
 
 fn below(name: &str, prefix: &str) -> bool {

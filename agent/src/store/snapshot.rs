@@ -15,7 +15,7 @@ use std::sync::PoisonError;
 
 /// What the directory of a snapshot begins with; no credential's name begins
 /// with a dot.
-const PREFIX: &str = ".backup.";
+pub(super) const PREFIX: &str = ".backup.";
 
 /// All files of the store at one moment; removed when dropped.
 pub struct Snapshot {

@@ -16,7 +16,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-const WORK: &str = ".restore";
+pub(super) const WORK: &str = ".restore";
 const DONE: &str = ".restore.done";
 
 /// A store that is being gathered; forgotten when dropped.
