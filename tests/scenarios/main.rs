@@ -8,6 +8,7 @@ mod completions;
 mod delivery;
 mod doctor;
 mod files;
+mod first_hour;
 mod identities;
 mod import;
 mod import_tools;
