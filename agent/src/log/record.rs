@@ -10,8 +10,10 @@ use crate::names::{LeaseId, RequestId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The schema's version.
-pub const VERSION: u32 = 1;
+/// The schema's version: raised with every kind of record or field that an
+/// earlier agent does not know, so that it says that the log is of a newer one.
+/// 2 brought `secret_rotated` and `signing_key`.
+pub const VERSION: u32 = 2;
 
 /// One leaf.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
