@@ -240,7 +240,7 @@ fn ctrl_c_at_a_question_leaves_the_terminal_as_it_was() {
     let questions: BTreeMap<&str, &str> = [
         ("jsi secret put db/new", ": "),
         ("jsi secret put db/new --owner o --purpose p", ": "),
-        ("jsi unlock", ": "),
+        ("jsi lock --passphrase", ": "),
     ]
     .into();
     for (command, question) in questions {
