@@ -27,7 +27,12 @@ fn the_first_hour_of_the_readme_is_as_it_says() {
     fs::create_dir_all(place.join("README.in")).unwrap();
     fs::write(place.join("README.md"), hour).unwrap();
     let secret = jsi_tests::random_secret();
-    fs::write(place.join("README.in/.env"), format!("DATABASE_URL={secret}\n")).unwrap();
+    let env = place.join("README.in/.env");
+    fs::write(&env, format!("DATABASE_URL=postgres://app:{secret}@localhost/orders\n")).unwrap();
+    for path in [&env, &place.join("README.in")] {
+        chown(path, Some(PEERS[0].uid), Some(PEERS[0].uid)).unwrap();
+    }
+    fs::set_permissions(&env, fs::Permissions::from_mode(0o600)).unwrap();
     let runtime = home.join("runtime");
     fs::create_dir(&runtime).unwrap();
     fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).unwrap();
