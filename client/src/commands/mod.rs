@@ -125,8 +125,21 @@ fn code_of(done: Result<(), Failure>, exec: bool) -> ExitCode {
 
 /// `jsi exec`, unless it is only to say what it would do.
 fn becomes_a_command() -> bool {
-    let own: Vec<_> = std::env::args_os().skip(1).take_while(|arg| arg != "--").collect();
-    own.first().is_some_and(|arg| arg == "exec") && !own.iter().any(|arg| arg == "--dry-run")
+    is_exec(std::env::args_os().skip(1))
+}
+
+/// The subcommand may stand behind `--color WHEN`, the one flag of `jsi` itself.
+fn is_exec(words: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    let mut own = words.take_while(|arg| arg != "--").skip_while({
+        let mut when = false;
+        move |arg| {
+            let skipped =
+                std::mem::take(&mut when) || arg.as_encoded_bytes().starts_with(b"--color");
+            when = arg == "--color";
+            skipped
+        }
+    });
+    own.next().is_some_and(|arg| arg == "exec") && !own.any(|arg| arg == "--dry-run")
 }
 
 /// What jsi starts itself as, and nobody asks for: of no use without what it is
@@ -193,6 +206,19 @@ fn whole() -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exec_is_exec_behind_a_colour_too_and_a_dry_run_is_not() {
+        let is_exec = |line: &str| is_exec(line.split(' ').map(Into::into));
+        for line in ["exec -- true", "--color=never exec -- true", "--color never exec -e A=b -- x"]
+        {
+            assert!(is_exec(line), "{line}");
+        }
+        for line in ["get exec", "--color exec get", "exec --dry-run -- true", "-- exec", ""] {
+            assert!(!is_exec(line), "{line}");
+        }
+        assert!(is_exec("exec -- x --dry-run"));
+    }
 
     #[test]
     fn every_subcommand_is_well_defined() {
