@@ -3,7 +3,7 @@
 
 use super::schema::uid;
 use super::{Action, BindingKind, CredentialFacts, Question};
-use crate::attestation::{Assurance, ProcessFacts};
+use crate::attestation::{Assurance, ProcessFacts, Via};
 use crate::clock::WallTime;
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression as Value};
 use std::collections::{HashMap, HashSet};
