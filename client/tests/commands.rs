@@ -363,7 +363,7 @@ fn an_agent_that_is_older_than_a_call_is_said_to_be() {
     ] {
         let out = with_input(&fake, arguments, b"NEW_NAME=x");
         assert_eq!(out.status.code(), Some(1), "{arguments:?}: {}", text(&out.stderr));
-        let expected = if arguments[0] == "backup" { "nonexistent" } else { "older than this jsi" };
+        let expected = if arguments[0] == "backup" { "nonexistent" } else { "the agent is older" };
         assert!(text(&out.stderr).contains(expected), "{arguments:?}: {}", text(&out.stderr));
     }
 }

@@ -42,7 +42,8 @@ fn a_denial_names_the_nearest_permit_and_the_value_that_its_condition_saw() {
 fn a_target_counts_by_the_word_of_a_client_and_not_of_whoever_asks_directly() {
     let on_target_only = policies(
         r#"permit(principal, action, resource)
-           when { context has target && context.target.exe == "/usr/bin/psql" };"#,
+           when { context has target && context.target has exe
+                  && context.target.exe == "/usr/bin/psql" };"#,
     );
     for via in [Via::GenuineClient, Via::EnrolledClient] {
         let mut ask = psql_behind_jsi(Assurance::Isolated);
