@@ -85,7 +85,7 @@ fn place(path: &Path, text: &[u8], replace: bool) -> io::Result<()> {
     placed
 }
 
-/// Undoes [`write`].
+/// Undoes [`write()`].
 pub(super) fn take_back(path: &Path, before: Option<&[u8]>) {
     let taken = match before {
         Some(text) => place(path, text, true),
