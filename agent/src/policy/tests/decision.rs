@@ -53,7 +53,7 @@ fn a_target_counts_by_the_word_of_a_client_and_not_of_whoever_asks_directly() {
     let mut ask = psql_behind_jsi(Assurance::Isolated);
     ask.attestation.via = Via::Direct;
     let denied = denial(ask.of(&on_target_only));
-    assert!(denied.reason.contains("context has target is false"), "{}", denied.reason);
+    assert!(denied.reason.contains("context.target is not there"), "{}", denied.reason);
 }
 
 #[test]
