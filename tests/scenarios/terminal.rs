@@ -91,7 +91,7 @@ fn a_redacted_command_has_a_terminal_of_the_same_size() {
     let screen = Screen::open(&host);
     screen.line(&format!(
         "{EXEC} --redact -- /bin/bash --norc -c 'trap \"stty size; echo WINCH\" WINCH; tty -s && \
-         test -t 1 && stty size && echo \"<$X>\"; read -p \"Say: \" y; read z; exit 4'"
+         test -t 1 && stty size && echo \"<$X>\"; read -p \"Say: \" y; until read -t 0.1 z; do :; done; exit 4'"
     ));
     screen.await_text("\nSay:");
     let text = screen.await_text("<[redacted db/orders#value]>");
