@@ -354,13 +354,14 @@ fn without_own_name(mut error: DetailedError, id: &PolicyId) -> DetailedError {
     let own = format!("for policy `{id}`, ");
     error.message = error.message.replace(&own, "");
     error.help = error.help.map(|help| help.replace(&own, ""));
-    if error.help.is_none() {
-        error.help = meant_action(&error.message);
+    // Where Cedar says which action was meant, its answer varies from run to run.
+    if let Some(meant) = meant_action(&error.message) {
+        error.help = Some(meant);
     }
     error
 }
 
-/// Cedar does not say which action was probably meant.
+/// Which action was probably meant.
 fn meant_action(message: &str) -> Option<String> {
     let written = message.strip_prefix("unrecognized action `Action::\"")?.split('"').next()?;
     let known = Action::ALL.into_iter().map(Action::name).chain(["use"]);

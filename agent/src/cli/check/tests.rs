@@ -79,7 +79,10 @@ fn what_is_misspelt_is_answered_with_what_was_probably_meant() {
             "permit(principal, action, resource) when { context.advisori };",
             "did you mean `advisory`?",
         ),
-        ("permit(principal, action == Action::\"requst\", resource);", "did you mean `Action::\""),
+        (
+            "permit(principal, action == Action::\"requst\", resource);",
+            "did you mean `Action::\"request\"`?",
+        ),
         ("permit(principal in Usr::\"1\", action, resource);", "did you mean `User`?"),
         ("@max_tll(\"1m\") permit(principal, action, resource);", "did you mean @max_ttl?"),
     ] {
