@@ -1,7 +1,7 @@
 //! A real terminal that a test types on and reads: tmux(1), a server of its own.
 
 use crate::{Host, Peer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -25,14 +25,16 @@ impl Host {
         found.ok().filter(|out| out.status.success())?;
         let number = self.world.path().read_dir().unwrap().count();
         let socket = self.world.home(peer).join(format!("tmux-{number}-{columns}x{lines}"));
+        // Set before the program runs: one that ends at once would take the
+        // server, and its own words, with it.
+        let settings = socket.with_extension("conf");
+        let kept = "set -g history-limit 50000\nset -g remain-on-exit on\n";
+        std::fs::write(&settings, kept).unwrap();
         let start = self.program(peer, "tmux").env("TERM", "xterm-256color");
         let (x, y) = (columns.to_string(), lines.to_string());
-        let start = start.args(["-f", "/dev/null", "-S"]).args([&socket]);
+        let start = start.args([Path::new("-f"), &settings, Path::new("-S"), &socket]);
         start.args(["new-session", "-d", "-x", &x, "-y", &y, command]).run().succeeded();
-        let terminal = Terminal { socket, peer };
-        terminal.ask(&["set-option", "-g", "history-limit", "50000"]);
-        terminal.ask(&["set-option", "-g", "remain-on-exit", "on"]);
-        Some(terminal)
+        Some(Terminal { socket, peer })
     }
 }
 
