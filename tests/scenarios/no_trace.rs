@@ -15,6 +15,16 @@ const LINES: &[(&str, &str)] = &[
     ("P=$(jsi get db/orders); echo kept-${#P}", "kept-32"),
     ("jsi exec -e P=db/orders -- sh -c 'echo env-${#P}; ps -ef >/dev/null'", "env-32"),
     ("jsi exec --fd T=db/orders -- sh -c 'echo fd-$(wc -c <$T)'", "fd-32"),
+    ("jsi exec --file F=db/orders -- sh -c 'echo file-$(wc -c <$F)'", "file-32"),
+    (
+        "jsi exec --redact -e P=db/orders -- sh -c 'echo shown-$P'",
+        "shown-[redacted db/orders#value]\nready>",
+    ),
+    ("jsi exec --renew -e P=db/orders -- sh -c 'echo renewed-${#P}'", "renewed-32"),
+    ("echo 'token ${jsi:db/orders}' >$HOME/t.tmpl; echo template-$?", "template-0"),
+    ("jsi exec --template C=$HOME/t.tmpl -- sh -c 'echo filled-$(wc -c <$C)'", "filled-39"),
+    ("jsi render $HOME/t.tmpl -- sh -c 'echo render-$(wc -c <$JSI_RENDERED)'", "render-39"),
+    ("eval \"$(jsi env -e Q=db/orders)\"; echo variable-${#Q}", "variable-32"),
     ("jsi leases >/dev/null; echo listed-$?", "listed-0"),
 ];
 

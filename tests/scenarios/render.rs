@@ -53,6 +53,21 @@ fn a_rendered_file_goes_with_a_signal_and_the_exit_tells_which() {
 }
 
 #[test]
+fn while_the_agent_hangs_a_rendered_file_goes_with_a_signal_all_the_same() {
+    needs_root!();
+    let (host, _, _) = host();
+    let (mut talk, path) = staying(&host, "--ttl 2s");
+    host.signal(Signal::SIGSTOP);
+    // Long enough for a renewal to be under way.
+    std::thread::sleep(Duration::from_secs(2));
+    kill(holder(&host), Signal::SIGTERM).unwrap();
+    talk.expect("CODE 143");
+    gone(&path);
+    host.signal(Signal::SIGCONT);
+    jsi_tests::until("its lease ends", LIMIT, || live(&host).is_empty().then_some(()));
+}
+
+#[test]
 fn a_rendered_file_is_removed_after_sigkill_and_by_revocation() {
     needs_root!();
     let (host, _, _) = host();

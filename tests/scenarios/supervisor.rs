@@ -88,6 +88,37 @@ fn a_renewal_goes_on_with_the_next_agent() {
 }
 
 #[test]
+fn while_the_agent_hangs_a_supervised_command_ends_as_it_would() {
+    needs_root!();
+    let (host, _) = host_with_a_secret();
+    for flags in ["--renew --ttl 2s -e X=db/orders", "--watch=restart --file X=db/orders"] {
+        let mut talk = up(&host, flags, "echo UP; exec sleep 60");
+        let supervisor = parent(command(&host));
+        host.signal(Signal::SIGSTOP);
+        // Long enough for a renewal to be under way.
+        std::thread::sleep(Duration::from_secs(2));
+        kill(supervisor, Signal::SIGTERM).unwrap();
+        talk.expect("CODE 143");
+        host.signal(Signal::SIGCONT);
+        jsi_tests::until("its lease ends", LIMIT, || live(&host).is_empty().then_some(()));
+    }
+}
+
+#[test]
+fn a_file_that_was_renewed_is_gone_when_the_agent_dies_and_its_time_is_over() {
+    needs_root!();
+    let (mut host, _) = host_with_a_secret();
+    let mut talk = up(&host, "--renew --ttl 3s --file T=db/orders", "echo UP; echo $T; read x");
+    let path = PathBuf::from(talk.line());
+    jsi_tests::until("it is renewed", LIMIT, || (renewals(&host) >= 2).then_some(()));
+    host.crash();
+    assert!(path.exists(), "the lease has time left");
+    jsi_tests::until("the file is gone", LIMIT, || (!path.exists()).then_some(()));
+    talk.say("");
+    talk.expect("CODE 0");
+}
+
+#[test]
 fn on_rotation_files_are_new_and_the_command_gets_its_signal() {
     needs_root!();
     let (host, secret) = host_with_a_secret();
