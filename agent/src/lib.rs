@@ -21,6 +21,7 @@ pub mod issuer;
 pub mod lease;
 pub mod log;
 pub mod memory;
+pub mod mutants;
 pub mod names;
 pub mod pipeline;
 pub mod policy;

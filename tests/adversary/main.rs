@@ -5,6 +5,7 @@
 mod connection;
 mod flood;
 mod image;
+mod mutants;
 mod requester;
 mod setgid;
 mod sockets;

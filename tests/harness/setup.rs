@@ -4,6 +4,7 @@ use crate::agent::Host;
 use crate::world::{HOST_USER, Mode, World};
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 /// Configuration and policies to come.
 pub struct Setup {
@@ -12,6 +13,7 @@ pub struct Setup {
     limits: Vec<(String, String)>,
     more: String,
     descriptors: Option<u64>,
+    mutant: Option<PathBuf>,
     /// Arguments of jsi-agent besides `-D` and `--config`.
     pub(crate) args: Vec<String>,
     /// Environment of jsi-agent.
@@ -39,6 +41,7 @@ impl Setup {
             limits: Vec::new(),
             more: String::new(),
             descriptors: None,
+            mutant: None,
             args: Vec::new(),
             env: Vec::new(),
         }
@@ -86,10 +89,21 @@ impl Setup {
         self
     }
 
+    /// The build whose checks can be disabled, with these left out (see
+    /// [`crate::mutants`]).
+    #[must_use]
+    pub fn mutant(mut self, agent: PathBuf, without: &[&str]) -> Self {
+        self.mutant = Some(agent);
+        self.env("JSI_MUTANT", &without.join(","))
+    }
+
     /// Makes the world, with a key, and starts nothing.
     #[must_use]
     pub fn install(self) -> Host {
         let world = World::new(self.mode);
+        if let Some(agent) = &self.mutant {
+            world.install(agent, "jsi-agent");
+        }
         let config = world.config();
         std::fs::write(&config, self.toml(&world)).unwrap();
         std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -232,7 +232,7 @@ fn dir_of(world: &World) -> &Path {
 }
 
 /// Where the binaries under test are: `JSI_BIN_DIR`, else what contrib/build makes.
-fn binaries() -> PathBuf {
+pub(crate) fn binaries() -> PathBuf {
     std::env::var_os("JSI_BIN_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/jsi/bin"),
         PathBuf::from,

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 /// The stages in order: each may name those before it. `process` comes behind
 /// `config`, because the launcher reads its commands from there by itself.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
+    "mutants",
     "clock",
     "names",
     "memory",

@@ -4,6 +4,7 @@ use super::generation::Stat;
 use super::held::alive;
 use super::process::Status;
 use super::{Fact, ProcessFacts};
+use crate::mutants::{Check, on};
 use crate::process::pidfd;
 use std::os::fd::OwnedFd;
 
@@ -81,7 +82,7 @@ pub(super) fn refused(
     caller: &ProcessFacts,
 ) -> Option<String> {
     let who = format!("process {} ({comm:?})", found.pid);
-    if found.pid == 1 || status.is_init() {
+    if on(Check::RequesterNotInit) && (found.pid == 1 || status.is_init()) {
         return Some(format!("{who} is pid 1 of its namespace, which adopts every orphan"));
     }
     let path = found.exe.known().and_then(|exe| exe.path.as_deref());
@@ -89,13 +90,13 @@ pub(super) fn refused(
         (Fact::Known(_), Some(path)) => path.ends_with("/systemd"),
         _ => comm == "systemd",
     };
-    if manager && found.parent == 1 {
+    if on(Check::RequesterNotManager) && manager && found.parent == 1 {
         return Some(format!("{who} is a user manager, which adopts orphans and starts anything"));
     }
-    if status.uid() != Some(caller.uid) {
+    if on(Check::RequesterSameUid) && status.uid() != Some(caller.uid) {
         return Some(format!("{who} does not run as the caller's uid {}", caller.uid));
     }
-    if found.start_time > caller.start_time {
+    if on(Check::RequesterOlder) && found.start_time > caller.start_time {
         return Some(format!("{who} is younger than the caller"));
     }
     None

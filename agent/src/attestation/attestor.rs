@@ -10,6 +10,7 @@ use super::server::{Learned, Server, Stop};
 use super::wire::{Attested, Body, Op, Refused, Reply, Request};
 use super::{Anchor, AttestError};
 use crate::config::{Config, Mode};
+use crate::mutants::{Check, on};
 use crate::process::pidfd;
 use crate::process::{MAX_DATAGRAM, SeqPacket};
 use std::io;
@@ -150,7 +151,8 @@ impl Attestor {
         if alive(&peer).is_err() {
             return Err(Refused::Gone);
         }
-        let named = named.filter(|_| pid != 0).ok_or(Refused::NoPid)?;
+        let named = if on(Check::PidfdNamesPeer) { named } else { Some(pid) };
+        let named = named.filter(|_| pid != 0 || !on(Check::PidZero)).ok_or(Refused::NoPid)?;
         if named != pid {
             return Err(Refused::Unverified(format!(
                 "the peer's pidfd names process {named}, its credentials {pid}"
@@ -173,8 +175,9 @@ impl Attestor {
     /// (so that it comes from a set-group-ID file), and is not dumpable.
     fn group_client(&self, peer: &OwnedFd, pid: u32, gid: u32) -> bool {
         self.server.rules().clients.group == Some(gid)
-            && closed(peer, pid) == Some(true)
-            && Status::read(pid).is_ok_and(|status| status.gids[0] != gid)
+            && (closed(peer, pid) == Some(true) || !on(Check::ClientClosed))
+            && (Status::read(pid).is_ok_and(|status| status.gids[0] != gid)
+                || !on(Check::ClientGroupBySetgid))
             && alive(peer).is_ok()
     }
 

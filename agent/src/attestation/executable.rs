@@ -5,6 +5,7 @@
 
 use super::process::{NamespaceId, owner_of_namespace};
 use super::{Digest, Executable};
+use crate::mutants::{Check, on};
 use crate::process::image::{self, FileStat};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -106,8 +107,10 @@ impl Look {
 
     /// The path, where the agent sees the same file there.
     fn path_if(&self, seen: &FileStat) -> Option<String> {
-        let same =
-            seen.device == self.stat.device && seen.inode == self.stat.inode && self.stat.links > 0;
+        let same = !on(Check::OwnViewOfPath)
+            || seen.device == self.stat.device
+                && seen.inode == self.stat.inode
+                && self.stat.links > 0;
         if same { self.link.to_str().map(str::to_owned) } else { None }
     }
 }
@@ -184,12 +187,12 @@ impl Digests {
                 // Rare, and cheaper than keeping an order for every look.
                 cache.clear();
             }
-            cache.insert(stat, known);
+            cache.insert(of_cache(stat), known);
         }
     }
 
     fn known(&self, stat: &FileStat) -> Option<Known> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(stat).cloned()
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&of_cache(*stat)).cloned()
     }
 
     fn hash(&self, look: &Look, limits: HashLimits) -> Result<Known, String> {
@@ -219,12 +222,13 @@ impl Digests {
         }
         let kind = file_system(look.pid, look.stat.mount)
             .ok_or("the file system of its executable is mounted neither here nor where it runs")?;
-        if kind.starts_with("fuse") || FOREIGN.contains(&kind.as_str()) {
+        let foreign = kind.starts_with("fuse") || FOREIGN.contains(&kind.as_str());
+        if on(Check::ForeignFileSystem) && foreign {
             return Err(format!(
                 "its executable lies on a {kind} file system, whose bytes another program or machine serves"
             ));
         }
-        if STACKED.contains(&kind.as_str()) {
+        if on(Check::StackedFileSystem) && STACKED.contains(&kind.as_str()) {
             let owner = owner_of_namespace(look.pid, "mnt")
                 .map_err(|e| format!("its mount namespace: {e}"))?;
             if owner != self.own_user_namespace {
@@ -255,7 +259,7 @@ pub(super) fn sha256(
             Err(e) => return Err(format!("{what} could not be read: {e}")),
         };
         total += n as u64;
-        if total > limits.bytes {
+        if on(Check::HashSize) && total > limits.bytes {
             return Err(format!(
                 "{what} is larger than limits.hash_bytes = {} allows",
                 limits.bytes
@@ -272,6 +276,11 @@ pub(super) fn sha256(
     let mut out = [0; 32];
     out.copy_from_slice(context.finish().as_ref());
     Ok(Digest(out))
+}
+
+/// What a kept digest is found by: all of it.
+fn of_cache(stat: FileStat) -> FileStat {
+    if on(Check::DigestChangeTime) { stat } else { FileStat { ctime: (0, 0), ..stat } }
 }
 
 fn settled(stat: &FileStat) -> bool {

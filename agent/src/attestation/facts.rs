@@ -4,6 +4,7 @@ use super::generation::Stat;
 use super::process::{NamespaceId, Status, owner_of_namespace};
 use super::workload::Workload;
 use super::{Assurance, Executable, Fact, ProcessFacts, Shortfall};
+use crate::mutants::{Check, on};
 
 /// Everything that was read of one process, before it is judged.
 pub(super) struct Reading<'a> {
@@ -65,16 +66,18 @@ impl Reading<'_> {
     /// Why level 1 is not reached; empty: it is.
     fn missed(&self) -> Vec<String> {
         let mut missed = Vec::new();
-        if self.status.uid().is_none() {
+        if on(Check::UidsAgree) && self.status.uid().is_none() {
             let [real, effective, saved] = self.status.uids;
             missed.push(format!(
                 "its uids do not agree: real {real}, effective {effective}, saved {saved}"
             ));
         }
-        if self.status.tracer != 0 {
+        if on(Check::Tracer) && self.status.tracer != 0 {
             missed.push(format!("it is traced by pid {}", self.status.tracer));
         }
-        if let Some(reason) = self.foreign_namespace() {
+        if on(Check::ForeignPidNamespace)
+            && let Some(reason) = self.foreign_namespace()
+        {
             missed.push(reason);
         }
         // Only root can install what gives that group; what it runs cannot be
@@ -83,7 +86,7 @@ impl Reading<'_> {
             return missed;
         }
         match &self.exe {
-            Fact::Known(exe) if exe.links == 0 && !self.known_client => {
+            Fact::Known(exe) if on(Check::Deleted) && exe.links == 0 && !self.known_client => {
                 missed.push("its executable has no name: it was deleted, or is a memfd".into());
             }
             Fact::Known(_) => {}
@@ -92,7 +95,7 @@ impl Reading<'_> {
         }
         if self.stat.generation.hidden() {
             missed.push("its exec generation is hidden: not dumpable, or another uid's, and this agent may not trace it".into());
-        } else if !self.stat.randomised() {
+        } else if on(Check::Randomisation) && !self.stat.randomised() {
             missed.push(
                 "address randomisation is off for it, so that its exec generation repeats".into(),
             );

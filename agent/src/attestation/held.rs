@@ -5,6 +5,7 @@ use super::generation::{Generation, Stat};
 use super::process::{Status, closed, reread};
 use super::server::Cached;
 use super::{Executable, Fact};
+use crate::mutants::{Check, on};
 use crate::process::pidfd;
 use std::collections::HashMap;
 use std::fs::File;
@@ -77,19 +78,22 @@ impl Held {
             if stat.generation.start_time != self.generation.start_time {
                 return Err("its start time has changed".into());
             }
-            if !stat.generation.hidden() && self.generation.hidden() {
+            if on(Check::HiddenThenShown) && !stat.generation.hidden() && self.generation.hidden() {
                 return Err("its exec generation was hidden at accept and is not now: it has become another program".into());
             }
-            if self.group_client && closed(&self.pidfd, self.pid) != Some(true) {
+            if on(Check::ClientClosed)
+                && self.group_client
+                && closed(&self.pidfd, self.pid) != Some(true)
+            {
                 return Err("it was not dumpable at accept and is now".into());
             }
         } else {
-            if !self.generation.same(&stat.generation) {
+            if on(Check::ExecGeneration) && !self.generation.same(&stat.generation) {
                 return Err(changed(&self.generation, &stat.generation));
             }
             let mut byte = [0];
             let read = self.maps.as_ref().map(|maps| maps.read_at(&mut byte, 0));
-            if !matches!(read, Some(Ok(1))) {
+            if on(Check::HeldMaps) && !matches!(read, Some(Ok(1))) {
                 return Err(
                     "the memory that it had at accept is gone: it has become another program"
                         .into(),
@@ -105,7 +109,7 @@ impl Held {
         let status =
             Status::read(self.pid).map_err(|e| format!("/proc/{}/status: {e}", self.pid))?;
         alive(&self.pidfd)?;
-        if status.uid() != Some(self.uid) {
+        if on(Check::UidsAgree) && status.uid() != Some(self.uid) {
             let [real, effective, saved] = status.uids;
             return Err(format!(
                 "its uids do not agree: real {real}, effective {effective}, saved {saved}, connected as {}",
@@ -120,6 +124,7 @@ impl Held {
 pub(super) fn alive(pidfd: impl AsFd) -> Result<(), String> {
     match pidfd::ended(pidfd) {
         Ok(false) => Ok(()),
+        _ if !on(Check::PeerAlive) => Ok(()),
         Ok(true) => Err("it has ended".into()),
         Err(error) => Err(format!("its pidfd could not be polled: {error}")),
     }

@@ -11,6 +11,7 @@ use super::process::{NamespaceId, Status, own_user_namespace};
 use super::wire::Facts;
 use super::{Assurance, AttestError, Executable, Fact, ProcessFacts, Shortfall, Via};
 use crate::config::Config;
+use crate::mutants::{Check, on};
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -232,8 +233,8 @@ impl Server {
         };
         let reached =
             requester.as_ref().map_or(facts.assurance, |(r, ..)| r.assurance.min(facts.assurance));
-        let capped =
-            if rules.advisory.is_empty() { reached } else { reached.min(Assurance::Executable) };
+        let uncapped = rules.advisory.is_empty() || !on(Check::AdvisoryCap);
+        let capped = if uncapped { reached } else { reached.min(Assurance::Executable) };
         let (requester, found) =
             requester.map_or((None, None), |(facts, held, seen)| (Some(facts), Some((held, seen))));
         let facts = Facts {
@@ -288,7 +289,9 @@ impl Server {
             return Err(refuse(reason));
         }
         held.check().map_err(refuse)?;
-        found.assurance = found.assurance.min(Assurance::Executable);
+        if on(Check::RequesterLevelCap) {
+            found.assurance = found.assurance.min(Assurance::Executable);
+        }
         if let Some(Shortfall { reason, .. }) =
             found.shortfalls.iter_mut().find(|s| s.level == Assurance::Image)
         {

@@ -25,6 +25,7 @@ mod template;
 use crate::attestation::attestor;
 use crate::process;
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// A subcommand: takes the arguments behind its name, prints its own errors.
@@ -61,6 +62,11 @@ const ROLES: process::Start = process::Start {
 /// Runs the command and maps its result to an exit code, once.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Err(error) = crate::mutants::begin() {
+        // There is nobody else to tell.
+        drop(writeln!(io::stderr(), "jsi-agent: {error}"));
+        return ExitCode::from(2);
+    }
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     if process::of_arguments(&arguments).is_some() {
         return process::start(&arguments, ROLES);

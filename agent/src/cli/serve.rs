@@ -29,7 +29,7 @@ leaves the leases to the agent that is started next.";
 
 /// The agent: attests who asks, decides by policy, leases short-lived credentials.
 #[derive(Parser)]
-#[command(name = "jsi-agent", version, disable_help_subcommand = true, after_help = HELP)]
+#[command(name = "jsi-agent", version = crate::mutants::VERSION, disable_help_subcommand = true, after_help = HELP)]
 pub(super) struct Options {
     /// Print lines for a Bourne shell
     #[arg(short = 's', conflicts_with = "c_shell")]

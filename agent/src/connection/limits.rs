@@ -2,6 +2,7 @@
 
 use super::{Channel, Refusal};
 use crate::config::Limits;
+use crate::mutants::{Check, on};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,7 +50,11 @@ impl AcceptLimits {
     pub fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             connections: limits.connections,
-            per_uid: limits.connections_per_uid,
+            per_uid: if on(Check::ConnectionsPerUid) {
+                limits.connections_per_uid
+            } else {
+                u32::MAX
+            },
             challenge_timeout: limits.challenge_timeout,
             write_timeout: limits.write_timeout,
             counts: Mutex::new(Counts::default()),

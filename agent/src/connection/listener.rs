@@ -1,6 +1,7 @@
 //! The socket file: made with its mode from the first moment, never in the
 //! place of anything but a dead socket of our own, and taken away at the end.
 
+use crate::mutants::{Check, on};
 use crate::process::peer::{name_senders, refuse_descriptors};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, FdFlag, Flock, FlockArg, fcntl};
@@ -126,7 +127,9 @@ pub fn bind(path: &Path, mode: u32, gid: Option<u32>) -> Result<BoundSocket, Bin
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)
         .map_err(io("make a socket for"))?;
     name_senders(&socket).map_err(failed("set SO_PASSCRED for", path))?;
-    refuse_descriptors(&socket).map_err(failed("set SO_PASSRIGHTS for", path))?;
+    if on(Check::PassRights) {
+        refuse_descriptors(&socket).map_err(failed("set SO_PASSRIGHTS for", path))?;
+    }
     // The file gets the mode of the socket's own inode, less the umask. So the
     // umask need not touch the execute bits, and a directory that another
     // thread makes meanwhile stays usable.
@@ -168,7 +171,9 @@ pub fn inherited(fd: OwnedFd) -> Result<UnixListener, BindError> {
     }
     let path = PathBuf::from(format!("inherited descriptor {number}"));
     name_senders(&fd).map_err(failed("set SO_PASSCRED for", &path))?;
-    refuse_descriptors(&fd).map_err(failed("set SO_PASSRIGHTS for", &path))?;
+    if on(Check::PassRights) {
+        refuse_descriptors(&fd).map_err(failed("set SO_PASSRIGHTS for", &path))?;
+    }
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
         .map_err(|e| failed("set close-on-exec for", &path)(e.into()))?;
     let listener = UnixListener::from(fd);

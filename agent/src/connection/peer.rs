@@ -1,6 +1,7 @@
 //! Who connected, as the kernel noted it at connect.
 
 use super::{Peer, Refusal};
+use crate::mutants::{Check, on};
 use crate::process::peer::{credentials, has_ended, open_pidfd, peer_pidfd};
 use nix::errno::Errno;
 use std::io;
@@ -19,7 +20,7 @@ pub(super) fn name(socket: &impl AsFd) -> Result<Peer, Refusal> {
 /// has the pid now is taken: if it is another, it is that one which must send
 /// every byte and answer the challenge, and which is attested.
 pub(super) fn hold(socket: &impl AsFd, peer: Peer) -> Result<OwnedFd, Refusal> {
-    if peer.pid == 0 {
+    if peer.pid == 0 && on(Check::PidZero) {
         return Err(Refusal::NoPid);
     }
     let pidfd = match peer_pidfd(socket) {
@@ -32,7 +33,7 @@ pub(super) fn hold(socket: &impl AsFd, peer: Peer) -> Result<OwnedFd, Refusal> {
         Some(Errno::EMFILE | Errno::ENFILE) => out_of_descriptors(),
         _ => cannot("hold the process that connected", &error),
     })?;
-    if has_ended(pidfd.as_fd()) { Err(Refusal::Gone) } else { Ok(pidfd) }
+    if has_ended(pidfd.as_fd()) && on(Check::PeerAlive) { Err(Refusal::Gone) } else { Ok(pidfd) }
 }
 
 /// The agent's own limit (`RLIMIT_NOFILE`) or the host's is reached.

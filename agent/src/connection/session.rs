@@ -11,6 +11,7 @@ use super::framing::{Inbound, Outbound, PING, Streams};
 use super::limits::Slot;
 use super::state::{State, Verdict, unanswered};
 use super::{Peer, Refusal};
+use crate::mutants::{Check, on};
 use crate::process::peer;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -253,10 +254,10 @@ impl Session {
     /// Whether the peer itself sent this chunk and is still there.
     fn own(&self, chunk: &peer::Chunk) -> Result<(), Refusal> {
         let unverified = |text: &str| Err(Refusal::Unverified(text.to_owned()));
-        if chunk.foreign {
+        if chunk.foreign && on(Check::ControlMessages) {
             return unverified("the peer sent descriptors or other control data");
         }
-        if chunk.truncated {
+        if chunk.truncated && on(Check::ControlMessages) {
             return unverified("the peer sent more control data than there is room for");
         }
         if chunk.len == 0 {
@@ -266,6 +267,7 @@ impl Session {
         // they may differ (setgid), so it is not compared.
         let Peer { pid, uid, .. } = self.connection.peer;
         match chunk.sender {
+            _ if !on(Check::Sender) => {}
             Some(peer::Sender { pid: 0, .. }) | None => {
                 return unverified("bytes came without their sender's credentials; connect again");
             }
@@ -279,7 +281,11 @@ impl Session {
         }
         // Only now: the peer was alive after its bytes had been read, so that
         // its pid cannot have been another's when they were sent.
-        if self.connection.has_ended() { Err(Refusal::Gone) } else { Ok(()) }
+        if self.connection.has_ended() && on(Check::PeerAlive) {
+            Err(Refusal::Gone)
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives what was read into our own buffer.

@@ -1,6 +1,7 @@
 //! What is known of a session, shared between it and its requests' handlers.
 
 use super::{Peer, Refusal, Refused};
+use crate::mutants::{Check, on};
 use futures_util::task::AtomicWaker;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -50,6 +51,7 @@ impl State {
 
     pub(super) async fn answered(&self) -> Result<(), Refusal> {
         match self.verdict() {
+            Verdict::Waiting if !on(Check::Challenge) => return Ok(()),
             Verdict::Answered => return Ok(()),
             Verdict::Refused(refusal) => return Err(refusal),
             Verdict::Waiting => {}

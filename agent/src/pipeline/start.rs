@@ -15,6 +15,7 @@ use crate::issuer::{Catalogue, KeyRings, Sealing, StoreIssuer};
 use crate::lease::{Engine, EngineParts};
 use crate::log::{Event, Log, LogError, SealError, Sealer};
 use crate::memory::{Guard, GuardKind, MemoryError, Shield};
+use crate::mutants::{Check, on};
 use crate::policy::{LoadError, Policies};
 use crate::process::launcher::Launcher;
 use crate::process::{BrokerContext, InheritedListeners, descriptor_limit};
@@ -123,7 +124,7 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
     let boot = boot_id().map_err(|error| RunError::Io("the boot ID", error))?;
     let advisory = advisory(&config);
     let started = Event::Started {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: crate::mutants::VERSION.to_owned(),
         boot_id: boot.clone(),
         pid: std::process::id(),
         mode: if config.mode == Mode::Host { "host" } else { "user" }.to_owned(),
@@ -313,7 +314,7 @@ impl Door {
             backend,
             limits: self.config.limits,
             reflection: self.config.reflection,
-            admin: channel == Channel::Admin,
+            admin: channel == Channel::Admin || !on(Check::AdminService),
         };
         let (witness, accepting) = (Arc::clone(&self.witness), Arc::clone(&self.accepting));
         async move {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::attestation::Assurance;
 use crate::clock::BootTime;
+use crate::mutants::{Check, on};
 use crate::names::{CredentialName, RequestId};
 use cedar_policy::Decision as Cedar;
 use std::collections::BTreeMap;
@@ -223,7 +224,7 @@ impl Policies {
     ) -> Result<Vec<Arc<Rule>>, Refusal> {
         let slice = self.slice(facts);
         let unreadable = facts::unreadable(question.attestation);
-        if !unreadable.is_empty() {
+        if !unreadable.is_empty() && on(Check::UnreadableForbid) {
             no_forbid_is_blind(slice, action, &unreadable)?;
         }
         let asked = self.ask(question, action, facts).map_err(Refusal::Question)?;
@@ -243,7 +244,7 @@ impl Policies {
                 Step { outcome: Outcome::Error, detail: error.inner().to_string(), ..step }
             })
             .collect();
-        if let Some(first) = errors.first() {
+        if let Some(first) = errors.first().filter(|_| on(Check::EvaluationError)) {
             let reason = format!("policy {} cannot be evaluated: {}", first.policy, first.detail);
             return Err(Refusal::Because(reason, errors));
         }
@@ -252,7 +253,9 @@ impl Policies {
         reasons.sort_by(|a, b| a.name.cmp(&b.name));
         match (response.decision(), reasons.first()) {
             (Cedar::Allow, Some(first)) if first.permit => {
-                some_permit_sees(&reasons, &unreadable)?;
+                if on(Check::UnreadablePermit) {
+                    some_permit_sees(&reasons, &unreadable)?;
+                }
                 Ok(reasons)
             }
             (Cedar::Deny, Some(first)) => {

@@ -5,6 +5,7 @@ use super::schema::uid;
 use super::{Action, BindingKind, CredentialFacts, Question};
 use crate::attestation::{Assurance, ProcessFacts, Via};
 use crate::clock::WallTime;
+use crate::mutants::{Check, on};
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression as Value};
 use std::collections::{HashMap, HashSet};
 
@@ -105,7 +106,10 @@ fn context(question: &Question<'_>, scope: EntityUid) -> Result<Record, String> 
         ("delivery".to_owned(), text(question.delivery.name())),
         ("binding".to_owned(), text(question.binding.unwrap_or(BindingKind::Process).name())),
         ("session".to_owned(), number(caller.session)),
-        ("admin_socket".to_owned(), Value::new_bool(question.admin_socket)),
+        (
+            "admin_socket".to_owned(),
+            Value::new_bool(question.admin_socket || !on(Check::AdminSocket)),
+        ),
         ("time".to_owned(), record(time(question.now.wall))?),
     ]);
     if let Some(tty) = caller.tty.known() {
@@ -113,7 +117,9 @@ fn context(question: &Question<'_>, scope: EntityUid) -> Result<Record, String> 
     }
     // Whoever asks directly would name whatever a policy demands: a target counts
     // by the word of a client only.
-    if let Some(target) = question.target.filter(|_| attestation.via != Via::Direct) {
+    if let Some(target) =
+        question.target.filter(|_| attestation.via != Via::Direct || !on(Check::TargetByClient))
+    {
         let mut facts = Record::from([
             ("exe".to_owned(), text(&target.exe)),
             // Measured by the caller, so it weighs what the caller weighs.
