@@ -60,7 +60,6 @@ pub(super) fn key_file_warning(places: &Places, host: bool) -> String {
 
 /// What to do next.
 pub(super) fn next_steps(places: &Places, host: bool, spelled_out: bool) -> String {
-    let policy = places.policy.display();
     let flag = if spelled_out {
         format!(" --config {}", shell_word(&places.config.to_string_lossy()))
     } else {
@@ -74,7 +73,7 @@ pub(super) fn next_steps(places: &Places, host: bool, spelled_out: bool) -> Stri
     format!(
         "\nNext:\n  {start}\n  \
          jsi secret put db/orders --owner YOU --purpose WHY    # the value from standard input\n  \
-         jsi whoami --policy db/orders > {policy}/orders.cedar # then read it\n  \
+         jsi allow db/orders --from whoami --ttl 15m           # this shell; read what it wrote\n  \
          jsi get db/orders\n"
     )
 }

@@ -73,6 +73,7 @@ fn known(facts: &Facts, via: &str) -> Finding {
 /// Genuine ones must be root's all the way up.
 fn binaries(facts: &Facts) -> Vec<Finding> {
     let Operator::Answered(_) = &facts.status else { return Vec::new() };
+    let known = facts.agent.as_ref().is_some_and(|agent| agent.via.ends_with("client"));
     let genuine = facts.places.iter().filter(|place| place.what == "genuine client");
     genuine
         .map(|place| {
@@ -85,7 +86,13 @@ fn binaries(facts: &Facts) -> Vec<Finding> {
             });
             match (loose, place.steps.first().map(|step| &step.state)) {
                 (_, Some(StepState::Missing)) => {
-                    Finding::warn(TOPIC, "genuine client", format!("{path} is not there"))
+                    let finding = if known {
+                        // Where packages put it: what is in use is another.
+                        Finding::note
+                    } else {
+                        Finding::warn
+                    };
+                    finding(TOPIC, "genuine client", format!("{path} is not there"))
                         .mend("install it, or take it out of genuine_clients; then: jsi reload")
                 }
                 (Some(step), _) => Finding::warn(
@@ -154,6 +161,8 @@ mod tests {
         facts.places[0].steps[1] = step("/opt", 0, 0o755);
         assert_eq!(binaries(&facts)[0].severity, Severity::Ok);
         facts.places[0].steps[0].state = StepState::Missing;
+        assert_eq!(binaries(&facts)[0].severity, Severity::Note, "another one is in use");
+        facts.agent.as_mut().unwrap().via = "direct".to_owned();
         assert_eq!(binaries(&facts)[0].severity, Severity::Warn);
     }
 
