@@ -106,6 +106,10 @@ checks! {
     RequesterLevelCap = "requester-level-cap",
     /// Units and containers count from cgroups that root keeps.
     RootOwnedCgroup = "root-owned-cgroup",
+    /// A unit's run counts where nobody but root could have named it.
+    RunOfRoot = "run-of-root",
+    /// A process that moves among cgroups is looked at anew.
+    CgroupMove = "cgroup-move",
     /// An advisory agent gives level 1 at most.
     AdvisoryCap = "advisory-cap",
     /// Caller and requester are looked at once more before a delivery.

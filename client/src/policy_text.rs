@@ -22,6 +22,10 @@ pub(crate) struct PolicyText {
     pub(crate) unit: Option<String>,
     /// Its container.
     pub(crate) container: Option<String>,
+    /// UID of its Kubernetes pod.
+    pub(crate) pod: Option<String>,
+    /// Its LSM label.
+    pub(crate) lsm: Option<String>,
     /// Its cgroup.
     pub(crate) cgroup: Option<String>,
     /// Its controlling terminal.
@@ -139,9 +143,13 @@ impl PolicyText {
         if let Some(unit) = &self.unit {
             all.push(format!("principal in Unit::{}", quoted(unit)));
         }
-        for (name, value) in
-            [("container", &self.container), ("cgroup", &self.cgroup), ("tty", &self.tty)]
-        {
+        for (name, value) in [
+            ("container", &self.container),
+            ("pod", &self.pod),
+            ("lsm", &self.lsm),
+            ("cgroup", &self.cgroup),
+            ("tty", &self.tty),
+        ] {
             all.extend(value.as_ref().map(|value| equal("principal", name, value)));
         }
         if self.target.is_some() || self.target_digest.is_some() {

@@ -191,6 +191,7 @@ pub(crate) fn process(process: &Process) -> Value {
             "links": exe.links,
             "device": exe.device,
             "inode": exe.inode,
+            "verity": exe.verity,
         })),
         "tty": process.tty,
         "session": process.session,
@@ -201,6 +202,22 @@ pub(crate) fn process(process: &Process) -> Value {
         "unit": process.unit,
         "container": process.container,
         "cgroup": process.cgroup,
+        "invocation": process.invocation,
+        "container_runtime": process.container_runtime,
+        "pod": process.pod,
+        "lsm": process.lsm,
+        "seccomp": process.seccomp,
+        "no_new_privs": process.no_new_privs,
+        "namespaces": process.namespaces.as_ref().map(|all| json!({
+            "mnt": all.mnt,
+            "pid": all.pid,
+            "user": all.user,
+            "net": all.net,
+            "host_mnt": all.host_mnt,
+            "host_pid": all.host_pid,
+            "host_user": all.host_user,
+            "host_net": all.host_net,
+        })),
         "unreadable": process.unreadable,
     })
 }
@@ -255,8 +272,12 @@ fn process_pairs(process: &Process) -> Vec<(&'static str, String)> {
     pairs.extend([
         ("tty", process.tty.clone()),
         ("unit", process.unit.clone()),
-        ("container", process.container.clone()),
+        ("invocation", process.invocation.clone()),
+        ("container", runtime(process)),
+        ("pod", process.pod.clone()),
         ("cgroup", process.cgroup.clone()),
+        ("lsm", process.lsm.clone()),
+        ("fenced in", fences(process)),
         ("assurance", level(process.assurance)),
     ]);
     for shortfall in &process.shortfalls {
@@ -264,6 +285,40 @@ fn process_pairs(process: &Process) -> Vec<(&'static str, String)> {
     }
     pairs.extend(process.unreadable.iter().map(|fact| ("unreadable", fact.clone())));
     pairs
+}
+
+/// The container, and whose it is.
+fn runtime(process: &Process) -> String {
+    match process.container_runtime.as_str() {
+        "" => process.container.clone(),
+        runtime => format!("{} ({runtime})", process.container),
+    }
+}
+
+/// What keeps it from the rest of the host; nothing is said of what does not.
+fn fences(process: &Process) -> String {
+    let mut all = Vec::new();
+    match process.seccomp.as_str() {
+        "" | "disabled" => {}
+        mode => all.push(format!("seccomp {mode}")),
+    }
+    if process.no_new_privs == Some(true) {
+        all.push("no new privileges".to_owned());
+    }
+    if let Some(namespaces) = &process.namespaces {
+        let own = [
+            ("mnt", namespaces.host_mnt),
+            ("pid", namespaces.host_pid),
+            ("user", namespaces.host_user),
+            ("net", namespaces.host_net),
+        ];
+        let own: Vec<&str> =
+            own.into_iter().filter(|(_, host)| !host).map(|(name, _)| name).collect();
+        if !own.is_empty() {
+            all.push(format!("own namespaces: {}", own.join(", ")));
+        }
+    }
+    all.join("; ")
 }
 
 fn short(process: &Process) -> String {

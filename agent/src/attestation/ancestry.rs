@@ -105,7 +105,7 @@ pub(super) fn refused(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attestation::Assurance;
+    use crate::attestation::{Around, Assurance};
 
     fn facts(pid: u32, parent: u32, start_time: u64) -> ProcessFacts {
         ProcessFacts {
@@ -121,13 +121,22 @@ mod tests {
             unit: Fact::Absent,
             container: Fact::Absent,
             cgroup: Fact::Absent,
+            around: Around::NOTHING,
             assurance: Assurance::Uid,
             shortfalls: vec![],
         }
     }
 
     fn status(uid: u32, pids: &[u32]) -> Status {
-        Status { uids: [uid; 3], gids: [1000; 3], groups: vec![], tracer: 0, pids: pids.to_vec() }
+        Status {
+            uids: [uid; 3],
+            gids: [1000; 3],
+            groups: vec![],
+            tracer: 0,
+            pids: pids.to_vec(),
+            seccomp: Fact::Absent,
+            no_new_privs: Fact::Absent,
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::generation::Stat;
 use super::process::{NamespaceId, Status, owner_of_namespace};
 use super::workload::Workload;
-use super::{Assurance, Executable, Fact, ProcessFacts, Shortfall};
+use super::{Around, Assurance, Executable, Fact, Namespaces, ProcessFacts, Shortfall};
 use crate::mutants::{Check, on};
 
 /// Everything that was read of one process, before it is judged.
@@ -18,6 +18,15 @@ pub(super) struct Reading<'a> {
     /// runs on, and what it runs is known all the same.
     pub(super) known_client: bool,
     pub(super) own_user_namespace: NamespaceId,
+    pub(super) workload: Workload,
+    pub(super) fence: Fence,
+}
+
+/// How a process is fenced in, as far as its status does not say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fence {
+    pub(super) lsm: Fact<String>,
+    pub(super) namespaces: Fact<Namespaces>,
 }
 
 impl Reading<'_> {
@@ -39,7 +48,7 @@ impl Reading<'_> {
         ] {
             shortfalls.push(Shortfall { level, reason: reason.to_owned() });
         }
-        let workload = Workload::of(self.pid);
+        let (workload, fence) = (self.workload, self.fence);
         let [_, gid, _] = self.status.gids;
         let mut groups = self.status.groups.clone();
         if !groups.contains(&gid) {
@@ -58,6 +67,15 @@ impl Reading<'_> {
             unit: workload.unit,
             container: workload.container,
             cgroup: workload.cgroup,
+            around: Around {
+                invocation: workload.invocation,
+                container_runtime: workload.container_runtime,
+                pod: workload.pod,
+                lsm: fence.lsm,
+                seccomp: self.status.seccomp.clone(),
+                no_new_privs: self.status.no_new_privs.clone(),
+                namespaces: fence.namespaces,
+            },
             assurance,
             shortfalls,
         }
@@ -121,7 +139,9 @@ impl Reading<'_> {
 mod tests {
     use super::*;
     use crate::attestation::Digest;
+    use crate::attestation::confinement::Surroundings;
     use crate::attestation::process::own_user_namespace;
+    use crate::attestation::workload::Machine;
 
     fn exe(links: u64) -> Fact<Executable> {
         Fact::Known(Executable {
@@ -151,6 +171,8 @@ mod tests {
             group_client: false,
             known_client: false,
             own_user_namespace,
+            workload: Machine::read().workload(pid),
+            fence: Surroundings::read().fence(pid),
         }
         .judge();
         (facts.assurance.level(), facts.shortfalls[0].reason.clone())

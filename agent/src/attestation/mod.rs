@@ -7,12 +7,16 @@
 mod ancestry;
 pub mod attestor;
 mod binding;
+mod cgroup;
 mod client;
+mod confinement;
 mod executable;
 mod facts;
 mod generation;
 mod genuine;
 mod held;
+mod invocation;
+mod naming;
 mod pool;
 mod process;
 mod server;
@@ -168,10 +172,129 @@ pub struct ProcessFacts {
     pub container: Fact<String>,
     /// cgroup path, as the agent sees it.
     pub cgroup: Fact<String>,
+    /// What else it belongs to, and how it is fenced in.
+    pub around: Around,
     /// What was reached.
     pub assurance: Assurance,
     /// Why not more.
     pub shortfalls: Vec<Shortfall>,
+}
+
+/// What a process belongs to besides unit, container and cgroup, and how it is
+/// fenced in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Around {
+    /// systemd's ID of its unit's present run: 32 hex digits.
+    pub invocation: Fact<String>,
+    /// Whose container it is in, where the cgroup's name says so: `docker`,
+    /// `containerd`, `cri-o`, `podman`, `lxc`, `systemd-nspawn`, `buildkit`.
+    pub container_runtime: Fact<String>,
+    /// UID of its Kubernetes pod.
+    pub pod: Fact<String>,
+    /// Label that an LSM gives it.
+    pub lsm: Fact<String>,
+    /// seccomp(2).
+    pub seccomp: Fact<Seccomp>,
+    /// no_new_privs (PR_SET_NO_NEW_PRIVS(2const)).
+    pub no_new_privs: Fact<bool>,
+    /// namespaces(7).
+    pub namespaces: Fact<Namespaces>,
+}
+
+impl Around {
+    /// Nothing is there.
+    pub const NOTHING: Self = Self {
+        invocation: Fact::Absent,
+        container_runtime: Fact::Absent,
+        pod: Fact::Absent,
+        lsm: Fact::Absent,
+        seccomp: Fact::Absent,
+        no_new_privs: Fact::Absent,
+        namespaces: Fact::Absent,
+    };
+
+    /// Those that are text, by their names in policy.
+    #[must_use]
+    pub fn texts(&self) -> [(&'static str, &Fact<String>); 4] {
+        [
+            ("invocation", &self.invocation),
+            ("container_runtime", &self.container_runtime),
+            ("pod", &self.pod),
+            ("lsm", &self.lsm),
+        ]
+    }
+}
+
+/// What system calls are left to a process (proc_pid_status(5), `Seccomp`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// All.
+    Disabled,
+    /// read, write, exit, sigreturn.
+    Strict,
+    /// What filters let through.
+    Filter,
+}
+
+impl Seccomp {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Disabled, Self::Strict, Self::Filter];
+
+    /// Its name in policy.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Strict => "strict",
+            Self::Filter => "filter",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+}
+
+/// Namespaces of a process, by inode number in nsfs (0: the kernel has none of
+/// that kind), and whether each is the host's: the one of pid 1, as the agent sees
+/// it, or the agent's own, where it may not look at pid 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by kind")]
+#[allow(clippy::struct_excessive_bools, reason = "one for each kind")]
+pub struct Namespaces {
+    pub mnt: u64,
+    pub pid: u64,
+    pub user: u64,
+    pub net: u64,
+    pub host_mnt: bool,
+    pub host_pid: bool,
+    pub host_user: bool,
+    pub host_net: bool,
+}
+
+impl Namespaces {
+    /// The kinds that are told.
+    pub const KINDS: [&str; 4] = ["mnt", "pid", "user", "net"];
+
+    /// Of a process that is only supposed: those kinds are the host's.
+    ///
+    /// # Errors
+    /// The name that is none of [`KINDS`](Self::KINDS).
+    pub fn supposed(host: &[&str]) -> Result<Self, String> {
+        let mut all = Self::default();
+        for &kind in host {
+            match kind {
+                "mnt" => all.host_mnt = true,
+                "pid" => all.host_pid = true,
+                "user" => all.host_user = true,
+                "net" => all.host_net = true,
+                other => return Err(other.to_owned()),
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// How the caller relates to the requester.

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use super::{Fact, Seccomp};
 use crate::process::{image, pidfd};
 
 /// What is used of `/proc/PID/status`. Two readings of one process that are
@@ -20,6 +21,10 @@ pub(super) struct Status {
     pub(super) tracer: u32,
     /// Its pid in each pid namespace, the agent's first.
     pub(super) pids: Vec<u32>,
+    /// Absent: the kernel is without seccomp.
+    pub(super) seccomp: Fact<Seccomp>,
+    /// Absent: the kernel does not tell (Linux 4.10 does).
+    pub(super) no_new_privs: Fact<bool>,
 }
 
 impl Status {
@@ -55,12 +60,24 @@ impl Status {
                 break;
             }
         }
+        let number = |key: &str| number_of(&text, key);
         Some(Self {
             uids: *uids?.first_chunk()?,
             gids: *gids?.first_chunk()?,
             groups: groups?,
             tracer: *tracer?.first()?,
             pids: pids?,
+            seccomp: fact("Seccomp", number("\nSeccomp:"), |number| match number {
+                0 => Some(Seccomp::Disabled),
+                1 => Some(Seccomp::Strict),
+                2 => Some(Seccomp::Filter),
+                _ => None,
+            }),
+            no_new_privs: fact("NoNewPrivs", number("\nNoNewPrivs:"), |number| match number {
+                0 => Some(false),
+                1 => Some(true),
+                _ => None,
+            }),
         })
     }
 
@@ -80,6 +97,23 @@ impl Status {
     /// It is pid 1 of its innermost pid namespace.
     pub(super) fn is_init(&self) -> bool {
         self.pids.last().is_none_or(|&pid| pid == 1)
+    }
+}
+
+/// The number behind the first line that begins so; `None`: there is no such
+/// line, `Some(None)`: it is no number.
+fn number_of(text: &str, key: &str) -> Option<Option<u32>> {
+    let (_, rest) = text.split_once(key)?;
+    Some(rest.lines().next().and_then(|value| value.trim().parse().ok()))
+}
+
+fn fact<T>(name: &str, number: Option<Option<u32>>, meaning: impl Fn(u32) -> Option<T>) -> Fact<T> {
+    match number {
+        None => Fact::Absent,
+        Some(number) => match number.and_then(meaning) {
+            Some(known) => Fact::Known(known),
+            None => Fact::Unreadable(format!("{name} in its status could not be understood")),
+        },
     }
 }
 
@@ -152,7 +186,7 @@ mod tests {
 
     const TEXT: &str = "Name:\tx\\nUid:\t0\t0\t0\t0\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t9\nPid:\t9\nPPid:\t1\n\
         TracerPid:\t7\nUid:\t1000\t1000\t1001\t1000\nGid:\t100\t102\t102\t100\nFDSize:\t256\nGroups:\t4 24 100 \n\
-        NStgid:\t9\t1\nNSpid:\t9\t1\n";
+        NStgid:\t9\t1\nNSpid:\t9\t1\nThreads:\t1\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n";
 
     #[test]
     fn status_is_read_as_the_kernel_writes_it() {
@@ -165,6 +199,8 @@ mod tests {
         assert!(!status.got_group(None));
         assert_eq!(status.tracer, 7);
         assert_eq!(status.pids, [9, 1]);
+        assert_eq!(status.seccomp, Fact::Known(Seccomp::Filter));
+        assert_eq!(status.no_new_privs, Fact::Known(true));
         assert!(status.is_init());
     }
 
@@ -181,6 +217,17 @@ mod tests {
     fn an_incomplete_status_is_no_status() {
         assert!(Status::parse(b"Name:\tx\nUid:\t1\t1\t1\t1\n").is_none());
         assert!(Status::parse(b"").is_none());
+    }
+
+    #[test]
+    fn what_a_kernel_does_not_tell_is_absent_and_what_is_not_understood_unreadable() {
+        let (before, _) = TEXT.split_once("NoNewPrivs").unwrap();
+        let status = Status::parse(before.as_bytes()).unwrap();
+        assert_eq!((status.seccomp, status.no_new_privs), (Fact::Absent, Fact::Absent));
+        let strange = format!("{before}NoNewPrivs:\tx\nSeccomp:\t9\n");
+        let status = Status::parse(strange.as_bytes()).unwrap();
+        assert!(matches!(status.seccomp, Fact::Unreadable(_)));
+        assert!(matches!(status.no_new_privs, Fact::Unreadable(_)));
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! What the attestor knows, and how it works out an attestation.
 
 use super::ancestry::{MAX_ANCESTORS, Step, parent, refused};
+use super::confinement::Surroundings;
 use super::executable::{Digests, HashLimits, Key, Look, NoLook, SharedDigests};
-use super::facts::Reading;
+use super::facts::{Fence, Reading};
 use super::generation::{Generation, Stat};
 use super::genuine::Clients;
 use super::held::{Held, Images, alive};
 use super::pool::Pool;
 use super::process::{NamespaceId, Status, own_user_namespace};
 use super::wire::Facts;
+use super::workload::Machine;
 use super::{Assurance, AttestError, Executable, Fact, ProcessFacts, Shortfall, Via};
 use crate::config::Config;
 use crate::mutants::{Check, on};
+use crate::process::pidfd;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +44,8 @@ pub(super) struct Server {
 pub(super) struct Rules {
     pub(super) clients: Clients,
     pub(super) advisory: Vec<String>,
+    machine: Machine,
+    surroundings: Surroundings,
 }
 
 /// The last attestation of an image, and what must be as it was for it to hold.
@@ -62,12 +67,29 @@ struct Seen {
     session: u32,
     terminal: i32,
     status: Status,
+    fence: Fence,
+    /// ID of its cgroup of version 2, where the kernel tells: one that moves is
+    /// looked at anew.
+    cgroup: Option<u64>,
 }
 
 impl Seen {
-    fn of(stat: &Stat, status: Status) -> Self {
-        Self { parent: stat.parent, session: stat.session, terminal: stat.terminal, status }
+    /// What is read here is of this process if the status is, which is read last.
+    fn now(held: &Held, stat: &Stat, rules: &Rules) -> Result<Self, String> {
+        let fence = rules.surroundings.fence(held.pid);
+        let cgroup = pidfd::info(&held.pidfd).ok().and_then(|info| info.cgroup);
+        let cgroup = cgroup.filter(|_| on(Check::CgroupMove));
+        let status = held.status()?;
+        let (parent, session, terminal) = (stat.parent, stat.session, stat.terminal);
+        Ok(Self { parent, session, terminal, status, fence, cgroup })
     }
+}
+
+/// By what a process is known to be a client.
+#[derive(Clone, Copy, Default)]
+struct Recognised {
+    group_client: bool,
+    known_client: bool,
 }
 
 struct Kept {
@@ -152,15 +174,15 @@ impl Server {
     /// Who is behind that image?
     pub(super) fn attest(&self, held: &Arc<Held>, learned: &Learned) -> Result<Arc<Cached>, Stop> {
         let stat = held.check().map_err(caller)?;
-        let status = held.status().map_err(caller)?;
         let rules = self.rules();
+        let seen = Seen::now(held, &stat, &rules).map_err(caller)?;
         let cached = held.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(cached) = &cached
-            && self.holds(cached, &rules, &stat, &status)?
+            && self.holds(cached, &rules, &seen)
         {
             return Ok(Arc::clone(cached));
         }
-        let (facts, requester) = self.look(held, &stat, &status, &rules, learned)?;
+        let (facts, requester) = self.look(held, &stat, &seen, &rules, learned)?;
         // What was read is what the image was only if it is the same image still.
         held.check().map_err(caller)?;
         let same = cached.filter(|cached| *cached.facts == facts);
@@ -171,7 +193,7 @@ impl Server {
             ),
             facts: same.map_or_else(|| Arc::new(facts), |same| Arc::clone(&same.facts)),
             adjacent: requester.as_ref().is_none_or(|(found, _)| found.pid == stat.parent),
-            caller_seen: Seen::of(&stat, status),
+            caller_seen: seen,
             requester: requester.as_ref().map(|(found, _)| Arc::clone(found)),
             requester_seen: requester.map(|(_, seen)| seen),
             at: Instant::now(),
@@ -183,38 +205,26 @@ impl Server {
 
     /// Whether nothing has changed since: caller and requester are the same
     /// images with the same credentials, and the one is still the other's parent.
-    fn holds(
-        &self,
-        cached: &Cached,
-        rules: &Arc<Rules>,
-        stat: &Stat,
-        status: &Status,
-    ) -> Result<bool, Stop> {
-        let seen = &cached.caller_seen;
-        let unchanged = seen.parent == stat.parent
-            && seen.session == stat.session
-            && seen.terminal == stat.terminal
-            && seen.status == *status;
-        if !unchanged
+    fn holds(&self, cached: &Cached, rules: &Arc<Rules>, seen: &Seen) -> bool {
+        if cached.caller_seen != *seen
             || !cached.adjacent
             || !Arc::ptr_eq(&cached.rules, rules)
             || cached.at.elapsed() > AROUND_FRESH
         {
-            return Ok(false);
+            return false;
         }
         let (Some(requester), Some(seen)) = (&cached.requester, &cached.requester_seen) else {
-            return Ok(true);
+            return true;
         };
-        let Ok(stat) = requester.check() else { return Ok(false) };
-        let Ok(status) = requester.status() else { return Ok(false) };
-        Ok(*seen == Seen::of(&stat, status))
+        let Ok(stat) = requester.check() else { return false };
+        Seen::now(requester, &stat, rules).is_ok_and(|now| now == *seen)
     }
 
     fn look(
         &self,
         held: &Arc<Held>,
         stat: &Stat,
-        status: &Status,
+        seen: &Seen,
         rules: &Rules,
         learned: &Learned,
     ) -> Result<(Facts, Option<Found>), Stop> {
@@ -223,8 +233,9 @@ impl Server {
         let group_client = held.group_client && held.hidden();
         let kind = exe.known().and_then(|exe| rules.clients.kind(exe));
         let via = if group_client { Via::GenuineClient } else { kind.unwrap_or(Via::Direct) };
-        let facts = self.judge(held.pid, stat, status, exe, group_client, kind.is_some());
-        let chain = self.walk(held, stat, learned)?;
+        let client = Recognised { group_client, known_client: kind.is_some() };
+        let facts = self.judge(held.pid, stat, seen, rules, exe, client);
+        let chain = self.walk(held, stat, rules, learned)?;
         let requester = match via {
             Via::Direct => None,
             Via::GenuineClient | Via::EnrolledClient => {
@@ -276,16 +287,16 @@ impl Server {
         // From here on the held image is what counts: it could have become
         // another program, or have lost its child, since the walk.
         let stat = held.check().map_err(refuse)?;
-        let status = held.status().map_err(refuse)?;
+        let seen = Seen::now(&held, &stat, rules).map_err(refuse)?;
         let exe = self.executable_of(&held, learned)?;
-        let mut found = self.judge(held.pid, &stat, &status, exe, false, false);
-        if is_client(&found, &status) {
+        let mut found = self.judge(held.pid, &stat, &seen, rules, exe, Recognised::default());
+        if is_client(&found, &seen.status) {
             return Err(refuse(format!(
                 "process {} became a client while it was looked at",
                 found.pid
             )));
         }
-        if let Some(reason) = refused(&found, &stat.comm, &status, facts) {
+        if let Some(reason) = refused(&found, &stat.comm, &seen.status, facts) {
             return Err(refuse(reason));
         }
         held.check().map_err(refuse)?;
@@ -297,16 +308,21 @@ impl Server {
         {
             *reason = "found by ancestry: whoever can start a program can stand below it".into();
         }
-        let seen = Seen::of(&stat, status);
         Ok((found, held, seen))
     }
 
     /// The ancestors, nearest first. Ends early where one cannot be looked at.
-    fn walk(&self, held: &Held, stat: &Stat, learned: &Learned) -> Result<Vec<(Step, Kept)>, Stop> {
+    fn walk(
+        &self,
+        held: &Held,
+        stat: &Stat,
+        rules: &Rules,
+        learned: &Learned,
+    ) -> Result<Vec<(Step, Kept)>, Stop> {
         let mut chain: Vec<(Step, Kept)> = Vec::new();
         let mut next = parent(held.pid, &held.pidfd, stat.parent);
         while let Ok(Some(step)) = next {
-            let Some(kept) = self.ancestor(&step, learned)? else { break };
+            let Some(kept) = self.ancestor(&step, rules, learned)? else { break };
             next = step.parent();
             chain.push((step, kept));
             if chain.len() == MAX_ANCESTORS {
@@ -316,7 +332,12 @@ impl Server {
         Ok(chain)
     }
 
-    fn ancestor(&self, step: &Step, learned: &Learned) -> Result<Option<Kept>, Stop> {
+    fn ancestor(
+        &self,
+        step: &Step,
+        rules: &Rules,
+        learned: &Learned,
+    ) -> Result<Option<Kept>, Stop> {
         let (pid, stat) = (step.pid, &step.stat);
         if let Some(kept) = self.ancestors.lock().unwrap_or_else(PoisonError::into_inner).get(&pid)
             && kept.generation.same(&stat.generation)
@@ -325,9 +346,13 @@ impl Server {
         {
             return Ok(Some(kept.copy()));
         }
+        let fence = rules.surroundings.fence(pid);
         let Ok(status) = Status::read(pid) else { return Ok(None) };
+        let (parent, session, terminal) = (stat.parent, stat.session, stat.terminal);
+        let seen = Seen { parent, session, terminal, status, fence, cgroup: None };
         let exe = self.executable_at(pid, learned)?;
-        let facts = self.judge(pid, stat, &status, exe, false, false);
+        let facts = self.judge(pid, stat, &seen, rules, exe, Recognised::default());
+        let status = seen.status;
         // Everything was read of this process only if it has neither ended nor
         // become another program meanwhile.
         let now = Step::at(pid).map(|now| now.stat.generation);
@@ -353,13 +378,27 @@ impl Server {
         &self,
         pid: u32,
         stat: &Stat,
-        status: &Status,
+        seen: &Seen,
+        rules: &Rules,
         exe: Fact<Executable>,
-        group_client: bool,
-        known_client: bool,
+        client: Recognised,
     ) -> ProcessFacts {
+        let Recognised { group_client, known_client } = client;
+        let (status, fence) = (&seen.status, seen.fence.clone());
         let own_user_namespace = self.own_user_namespace;
-        Reading { pid, stat, status, exe, group_client, known_client, own_user_namespace }.judge()
+        let workload = rules.machine.workload(pid);
+        Reading {
+            pid,
+            stat,
+            status,
+            exe,
+            group_client,
+            known_client,
+            own_user_namespace,
+            workload,
+            fence,
+        }
+        .judge()
     }
 
     /// The executable of a held image, looked at once.
@@ -415,7 +454,8 @@ fn keep(digests: &Digests, rules: &Rules) {
 }
 
 fn rules(config: &Config, advisory: Vec<String>) -> Rules {
-    Rules { clients: Clients::new(config, !advisory.is_empty()), advisory }
+    let clients = Clients::new(config, !advisory.is_empty());
+    Rules { clients, advisory, machine: Machine::read(), surroundings: Surroundings::read() }
 }
 
 fn hash_limits(config: &Config) -> (HashLimits, u32) {

@@ -1,9 +1,9 @@
-//! cgroup, systemd unit and container, from root-owned cgroups only: a process
-//! can move itself among cgroups that its uid owns.
+//! What a process belongs to: cgroup, systemd unit and its run, container, pod.
+//! From root-owned cgroups only: a process can move itself among cgroups that
+//! its uid owns.
 
-use super::Fact;
-use crate::mutants::{Check, on};
-use std::os::unix::fs::MetadataExt;
+use super::cgroup::{Hierarchies, Place};
+use super::{Fact, invocation, naming};
 use std::path::{Path, PathBuf};
 
 /// What is known of the workload that a process belongs to.
@@ -11,108 +11,87 @@ use std::path::{Path, PathBuf};
 pub(super) struct Workload {
     pub(super) cgroup: Fact<String>,
     pub(super) unit: Fact<String>,
+    pub(super) invocation: Fact<String>,
     pub(super) container: Fact<String>,
+    pub(super) container_runtime: Fact<String>,
+    pub(super) pod: Fact<String>,
 }
 
-impl Workload {
-    /// Of a process, from `/proc/PID/cgroup`.
-    pub(super) fn of(pid: u32) -> Self {
-        match std::fs::read_to_string(format!("/proc/{pid}/cgroup")) {
-            Ok(text) => Self::from_text(&text, Path::new("/sys/fs/cgroup")),
-            Err(error) => Self::unreadable(&format!("/proc/{pid}/cgroup: {error}")),
+/// What of this machine workloads are told by.
+#[derive(Clone, Debug)]
+pub(super) struct Machine {
+    hierarchies: Hierarchies,
+    /// Where systemd's own cgroups begin: not at the root in a container without
+    /// a cgroup namespace.
+    systemd: String,
+    /// Where systemd names the runs of its units.
+    runs: PathBuf,
+}
+
+impl Machine {
+    /// As it is now.
+    pub(super) fn read() -> Self {
+        let first = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+        Self {
+            hierarchies: Hierarchies::read(),
+            systemd: above_init(&first).unwrap_or_default().to_owned(),
+            runs: PathBuf::from(invocation::UNITS),
         }
     }
 
-    fn from_text(text: &str, mount: &Path) -> Self {
-        let Some((directory, path)) = choose(text, mount) else {
-            return Self { cgroup: Fact::Absent, unit: Fact::Absent, container: Fact::Absent };
-        };
-        if path.split('/').any(|part| part == "..") {
-            return Self::unreadable("the cgroup lies outside the agent's cgroup namespace");
+    /// Of a process, from `/proc/PID/cgroup`.
+    pub(super) fn workload(&self, pid: u32) -> Workload {
+        match std::fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+            Ok(text) => self.of(&text),
+            Err(error) => Workload::unreadable(&format!("/proc/{pid}/cgroup: {error}")),
         }
-        match root_owned_prefix(&directory, path) {
-            Ok(believed) => Self {
-                unit: unit(believed).map_or(Fact::Absent, Fact::Known),
-                container: container(believed).map_or(Fact::Absent, Fact::Known),
-                cgroup: if believed.is_empty() {
-                    Fact::Absent
-                } else {
-                    Fact::Known(believed.to_owned())
-                },
-            },
-            Err(reason) => Self::unreadable(&reason),
+    }
+
+    fn of(&self, text: &str) -> Workload {
+        match self.hierarchies.place(text) {
+            Place::Root => Workload::named("", &self.systemd, &self.runs),
+            Place::Believed(path) => Workload::named(&path, &self.systemd, &self.runs),
+            Place::Unreadable(reason) => Workload::unreadable(&reason),
+        }
+    }
+}
+
+impl Workload {
+    fn named(believed: &str, systemd: &str, runs: &Path) -> Self {
+        let known = |text: Option<String>| text.map_or(Fact::Absent, Fact::Known);
+        let shifted = believed.strip_prefix(systemd).filter(|rest| rest.starts_with('/'));
+        let unit = naming::unit(shifted.unwrap_or(believed));
+        let container = naming::container(believed);
+        let (container, runtime) =
+            container.map_or((None, None), |found| (Some(found.id), found.runtime));
+        Self {
+            invocation: unit.map_or(Fact::Absent, |unit| invocation::of(runs, unit)),
+            unit: known(unit.map(str::to_owned)),
+            container: known(container),
+            container_runtime: known(runtime.map(str::to_owned)),
+            pod: known(naming::pod(believed)),
+            cgroup: known((!believed.is_empty()).then(|| believed.to_owned())),
         }
     }
 
     fn unreadable(reason: &str) -> Self {
         let fact = || Fact::Unreadable(reason.to_owned());
-        Self { cgroup: fact(), unit: fact(), container: fact() }
-    }
-}
-
-/// The hierarchy that says most: version 2, then systemd's own of version 1,
-/// then any other that names more than the root.
-fn choose<'t>(text: &'t str, mount: &Path) -> Option<(PathBuf, &'t str)> {
-    let mut found: Vec<(u8, PathBuf, &str)> = Vec::new();
-    for line in text.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
-        else {
-            continue;
-        };
-        if path == "/" || !path.starts_with('/') {
-            continue;
-        }
-        if id == "0" && controllers.is_empty() {
-            let hybrid = mount.join("unified");
-            found.push((0, if hybrid.is_dir() { hybrid } else { mount.to_owned() }, path));
-        } else if let Some(name) = controllers.strip_prefix("name=") {
-            found.push((if name == "systemd" { 1 } else { 3 }, mount.join(name), path));
-        } else {
-            found.push((2, mount.join(controllers), path));
+        Self {
+            cgroup: fact(),
+            unit: fact(),
+            invocation: fact(),
+            container: fact(),
+            container_runtime: fact(),
+            pod: fact(),
         }
     }
-    found.into_iter().min_by_key(|(rank, ..)| *rank).map(|(_, directory, path)| (directory, path))
 }
 
-/// The longest part of the path whose directories root owns, all of them, and
-/// nobody else may write. What lies below was put there by its owner.
-fn root_owned_prefix<'p>(directory: &Path, path: &'p str) -> Result<&'p str, String> {
-    let mut believed = 0;
-    let mut at = directory.to_owned();
-    let mut end = 0;
-    for part in path.split('/').skip(1) {
-        end += 1 + part.len();
-        at.push(part);
-        let facts =
-            std::fs::symlink_metadata(&at).map_err(|error| format!("{}: {error}", at.display()))?;
-        let open = |facts: &std::fs::Metadata| facts.uid() != 0 || facts.mode() & 0o022 != 0;
-        let delegated =
-            std::fs::symlink_metadata(at.join("cgroup.procs")).is_ok_and(|procs| open(&procs));
-        if on(Check::RootOwnedCgroup) && (open(&facts) || delegated) {
-            break;
-        }
-        believed = end;
-    }
-    Ok(&path[..believed])
-}
-
-fn unit(path: &str) -> Option<String> {
-    let is_unit = |part: &&str| {
-        [".service", ".scope", ".socket", ".mount"].iter().any(|end| part.ends_with(end))
-    };
-    path.rsplit('/').find(is_unit).map(str::to_owned)
-}
-
-/// `docker-<id>.scope`, `cri-containerd-<id>.scope`, `libpod-<id>.scope`, or the bare ID.
-fn container(path: &str) -> Option<String> {
-    path.rsplit('/').find_map(|part| {
-        let name = part.strip_suffix(".scope").unwrap_or(part);
-        let id = name.get(name.len().checked_sub(64)?..)?;
-        let before = &name[..name.len() - 64];
-        let hex = id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        (hex && (before.is_empty() || before.ends_with('-'))).then(|| id.to_owned())
-    })
+/// What lies above systemd's own scope, as systemd itself finds its root
+/// (`cg_get_root_path` in systemd's src/basic/cgroup-util.c).
+fn above_init(first: &str) -> Option<&str> {
+    let paths = first.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    paths.filter_map(|path| path.strip_suffix("/init.scope")).next()
 }
 
 #[cfg(test)]
@@ -120,68 +99,89 @@ mod tests {
     use super::*;
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const RUN: &str = "0123456789abcdef0123456789abcdef";
 
-    #[test]
-    fn units_and_containers_are_taken_from_their_own_component() {
-        assert_eq!(unit("/system.slice/nginx.service").as_deref(), Some("nginx.service"));
-        assert_eq!(
-            unit("/user.slice/user-1000.slice/session-3.scope").as_deref(),
-            Some("session-3.scope")
-        );
-        assert_eq!(unit("/user.slice"), None);
-        for path in [
-            format!("/system.slice/docker-{ID}.scope"),
-            format!("/kubepods/besteffort/pod1/{ID}"),
-            format!("/machine.slice/libpod-{ID}.scope/container"),
-        ] {
-            assert_eq!(container(&path).as_deref(), Some(ID), "{path}");
-        }
-        for path in [
-            format!("/x{ID}"),
-            format!("/a/{}", &ID[1..]),
-            format!("/{}", ID.to_uppercase()),
-            "/é".into(),
-        ] {
-            assert_eq!(container(&path), None, "{path}");
-        }
-    }
-
-    #[test]
-    fn version_2_goes_before_systemds_and_that_before_others() {
-        let mount = Path::new("/none");
-        let text = "9:name=systemd:/a\n8:pids:/b\n0::/c:d\n";
-        assert_eq!(choose(text, mount), Some((mount.to_owned(), "/c:d")));
-        assert_eq!(
-            choose("9:name=systemd:/a\n8:pids:/b\n0::/\n", mount),
-            Some((mount.join("systemd"), "/a"))
-        );
-        assert_eq!(choose("8:pids:/b\n0::/\n", mount), Some((mount.join("pids"), "/b")));
-        assert_eq!(choose("0::/\n", mount), None);
-    }
-
-    #[test]
-    fn a_cgroup_that_another_uid_owns_is_not_believed() {
+    /// A machine whose cgroups of version 2 are directories of a test.
+    fn machine(systemd: &str, paths: &[&str]) -> (tempfile::TempDir, Machine) {
         let root = tempfile::tempdir().unwrap();
-        let below = root.path().join("user.service/forged.service");
-        std::fs::create_dir_all(&below).unwrap();
-        let text = "0::/user.service/forged.service\n";
-        let seen = Workload::from_text(text, root.path());
+        for path in paths {
+            std::fs::create_dir_all(root.path().join("cgroup").join(path)).unwrap();
+        }
+        let runs = root.path().join("units");
+        std::fs::create_dir(&runs).unwrap();
+        std::os::unix::fs::symlink(RUN, runs.join("invocation:web.service")).unwrap();
+        let mount = root.path().join("cgroup");
+        let line = format!("1 1 0:1 / {} rw - cgroup2 cgroup2 rw", mount.display());
+        let hierarchies = Hierarchies::parse(&line);
+        (root, Machine { hierarchies, systemd: systemd.to_owned(), runs })
+    }
+
+    fn known(text: &str) -> Fact<String> {
+        Fact::Known(text.to_owned())
+    }
+
+    #[test]
+    fn a_service_has_its_unit_and_its_run() {
         if !nix::unistd::geteuid().is_root() {
-            assert_eq!(seen.unit, Fact::Absent);
             return;
         }
-        assert_eq!(seen.unit, Fact::Known("forged.service".into()));
-        std::os::unix::fs::chown(&below, Some(1000), None).unwrap();
-        assert_eq!(Workload::from_text(text, root.path()).unit, Fact::Known("user.service".into()));
+        let (_root, machine) = machine("", &["system.slice/web.service/worker"]);
+        let seen = machine.of("0::/system.slice/web.service/worker\n");
+        assert_eq!(seen.unit, known("web.service"));
+        assert_eq!(seen.invocation, known(RUN));
+        assert_eq!(seen.cgroup, known("/system.slice/web.service/worker"));
+        assert_eq!([seen.container, seen.container_runtime, seen.pod], [const { Fact::Absent }; 3]);
+        let nowhere = machine.of("0::/\n");
+        assert_eq!([nowhere.cgroup, nowhere.unit, nowhere.invocation], [const { Fact::Absent }; 3]);
+    }
+
+    #[test]
+    fn systemd_in_a_container_without_a_cgroup_namespace_names_its_own_units() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let above = format!("/docker/{ID}");
+        let first = format!("9:name=systemd:{above}/init.scope\n0::{above}/init.scope\n");
+        assert_eq!(above_init(&first), Some(&*above));
+        assert_eq!(above_init("0::/init.scope\n"), Some(""));
+        assert_eq!(above_init("0::/\n"), None);
+        let inside = format!("{above}/system.slice/web.service");
+        let (_root, machine) = machine(&above, &[&inside[1..]]);
+        let seen = machine.of(&format!("0::{inside}\n"));
+        assert_eq!(seen.unit, known("web.service"));
+        assert_eq!(seen.container, known(ID));
+        assert_eq!(seen.container_runtime, known("docker"));
+    }
+
+    #[test]
+    fn a_name_that_is_forged_below_a_cgroup_of_another_uid_is_no_fact() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let below = format!("user.slice/mine/docker-{ID}.scope");
+        let (root, machine) = machine("", &[&below, "user.slice/mine/web.service"]);
+        let mine = root.path().join("cgroup/user.slice/mine");
+        std::os::unix::fs::chown(mine, Some(1000), None).unwrap();
+        for forged in [below.as_str(), "user.slice/mine/web.service"] {
+            let seen = machine.of(&format!("0::/{forged}\n"));
+            assert_eq!(seen.cgroup, known("/user.slice"));
+            let Workload { unit, invocation, container, container_runtime, pod, .. } = seen;
+            assert_eq!(
+                [unit, invocation, container, container_runtime, pod],
+                [const { Fact::Absent }; 5]
+            );
+        }
     }
 
     #[test]
     fn a_cgroup_that_cannot_be_looked_at_is_unreadable_rather_than_absent() {
-        let seen = Workload::from_text("0::/nowhere/at/all\n", Path::new("/nonexistent"));
-        assert!(matches!(seen.unit, Fact::Unreadable(_)));
-        assert!(matches!(
-            Workload::from_text("0::/../x\n", Path::new("/sys/fs/cgroup")).container,
-            Fact::Unreadable(_)
-        ));
+        let (_root, machine) = machine("", &[]);
+        for text in ["0::/nowhere/at/all\n", "0::/../x\n", ""] {
+            let Workload { cgroup, unit, invocation, container, container_runtime, pod } =
+                machine.of(text);
+            for fact in [cgroup, unit, invocation, container, container_runtime, pod] {
+                assert!(matches!(fact, Fact::Unreadable(_)), "{text}: {fact:?}");
+            }
+        }
     }
 }

@@ -42,7 +42,9 @@ A case supposes a request and says what is to come of it; no agent is needed:
 
 Facts: credential action scope delivery binding ttl at admin_socket advisory via
 target target_digest uid gid groups exe digest verity exe_owner tty session unit
-container cgroup assurance unreadable caller. What is left out: uid 1000, gid as
+container cgroup invocation container_runtime pod lsm seccomp no_new_privs
+host_namespaces (those of mnt, pid, user, net that are the host's) assurance
+unreadable caller. What is left out: uid 1000, gid as
 uid, assurance 1, request, caller, no binding named, Monday 2026-01-05T12:00:00Z,
 a digest of zeros, and otherwise nothing. [defaults] takes them for all cases,
 [credentials.NAME] takes class, issuer, owner, purpose, default_ttl and max_ttl.

@@ -20,6 +20,10 @@ pub enum Placeholder {
     RequesterUnit,
     /// `requester.container`: its container's ID.
     RequesterContainer,
+    /// `requester.pod`: its Kubernetes pod's UID.
+    RequesterPod,
+    /// `requester.invocation`: systemd's ID of its unit's run.
+    RequesterInvocation,
     /// `assurance`: 0 to 4.
     Assurance,
     /// `target.exe`: what `jsi exec` becomes, by the client's word.
@@ -37,13 +41,15 @@ pub enum Placeholder {
 }
 
 /// Every name but those of the scope.
-const NAMES: [(&str, Placeholder); 12] = [
+const NAMES: [(&str, Placeholder); 14] = [
     ("requester.uid", Placeholder::RequesterUid),
     ("requester.gid", Placeholder::RequesterGid),
     ("requester.exe", Placeholder::RequesterExe),
     ("requester.digest", Placeholder::RequesterDigest),
     ("requester.unit", Placeholder::RequesterUnit),
     ("requester.container", Placeholder::RequesterContainer),
+    ("requester.pod", Placeholder::RequesterPod),
+    ("requester.invocation", Placeholder::RequesterInvocation),
     ("assurance", Placeholder::Assurance),
     ("target.exe", Placeholder::TargetExe),
     ("target.digest", Placeholder::TargetDigest),

@@ -197,7 +197,11 @@ pub(super) fn holder(key: &RequesterKey) -> HolderRecord {
         exe: Some("/usr/bin/bash".into()),
         digest: key.digest.clone(),
         unit: None,
+        invocation: None,
         container: None,
+        container_runtime: None,
+        pod: None,
+        lsm: None,
         assurance: 1,
         caller: None,
     }

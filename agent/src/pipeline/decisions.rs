@@ -121,10 +121,11 @@ fn weight_of(process: &ProcessFacts) -> usize {
     };
     let shortfalls = process.shortfalls.iter().map(|missed| 32 + missed.reason.len());
     let facts = [&process.tty, &process.unit, &process.container, &process.cgroup];
+    let around = process.around.texts().map(|(_, fact)| fact);
     size_of::<ProcessFacts>()
         + 4 * process.groups.len()
         + exe
-        + facts.into_iter().map(text).sum::<usize>()
+        + facts.into_iter().chain(around).map(text).sum::<usize>()
         + shortfalls.sum::<usize>()
 }
 

@@ -3,7 +3,7 @@
 
 use super::schema::uid;
 use super::{Action, BindingKind, CredentialFacts, Question};
-use crate::attestation::{Assurance, ProcessFacts, Via};
+use crate::attestation::{Assurance, Namespaces, ProcessFacts, Via};
 use crate::clock::WallTime;
 use crate::mutants::{Check, on};
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression as Value};
@@ -33,7 +33,7 @@ pub(super) fn build(
     entities.push(
         Entity::new(
             requester.clone(),
-            process(&question.attestation.requester),
+            process(&question.attestation.requester)?,
             parents(question)?,
         )
         .map_err(|error| error.to_string())?,
@@ -98,7 +98,7 @@ fn context(question: &Question<'_>, scope: EntityUid) -> Result<Record, String> 
     let attestation = question.attestation;
     let caller = &attestation.caller;
     let mut context = Record::from([
-        ("caller".to_owned(), record(process(caller))?),
+        ("caller".to_owned(), record(process(caller)?)?),
         ("via".to_owned(), text(attestation.via.name())),
         ("scope".to_owned(), Value::new_entity_uid(scope)),
         ("assurance".to_owned(), level(attestation.assurance)),
@@ -133,7 +133,7 @@ fn context(question: &Question<'_>, scope: EntityUid) -> Result<Record, String> 
     Ok(context)
 }
 
-fn process(process: &ProcessFacts) -> Record {
+fn process(process: &ProcessFacts) -> Result<Record, String> {
     let mut facts = Record::from([
         ("pid".to_owned(), number(process.pid)),
         ("uid".to_owned(), number(process.uid)),
@@ -150,17 +150,41 @@ fn process(process: &ProcessFacts) -> Record {
             }
         }
     }
-    for (name, fact) in [
+    let texts = [
         ("tty", &process.tty),
         ("unit", &process.unit),
         ("container", &process.container),
         ("cgroup", &process.cgroup),
-    ] {
+    ];
+    for (name, fact) in texts.into_iter().chain(process.around.texts()) {
         if let Some(value) = fact.known() {
             facts.insert(name.to_owned(), text(value));
         }
     }
-    facts
+    if let Some(seccomp) = process.around.seccomp.known() {
+        facts.insert("seccomp".to_owned(), text(seccomp.name()));
+    }
+    if let Some(&set) = process.around.no_new_privs.known() {
+        facts.insert("no_new_privs".to_owned(), Value::new_bool(set));
+    }
+    if let Some(all) = process.around.namespaces.known() {
+        facts.insert("namespaces".to_owned(), record(namespaces(all))?);
+    }
+    Ok(facts)
+}
+
+fn namespaces(all: &Namespaces) -> Record {
+    let number = |inode: u64| Value::new_long(i64::try_from(inode).unwrap_or(i64::MAX));
+    let numbers = [("mnt", all.mnt), ("pid", all.pid), ("user", all.user), ("net", all.net)];
+    let shared = [
+        ("host_mnt", all.host_mnt),
+        ("host_pid", all.host_pid),
+        ("host_user", all.host_user),
+        ("host_net", all.host_net),
+    ];
+    let numbers = numbers.map(|(name, inode)| (name.to_owned(), number(inode)));
+    let shared = shared.map(|(name, is)| (name.to_owned(), Value::new_bool(is)));
+    numbers.into_iter().chain(shared).collect()
 }
 
 /// The hour and weekday of a moment, in UTC.

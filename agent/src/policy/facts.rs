@@ -76,7 +76,12 @@ fn of_process(process: &ProcessFacts) -> Vec<(&'static str, String)> {
         ("container", &process.container),
         ("cgroup", &process.cgroup),
     ];
-    found.extend(texts.into_iter().filter_map(|(name, fact)| Some((name, why(fact)?))));
+    let texts = texts.into_iter().chain(process.around.texts());
+    found.extend(texts.filter_map(|(name, fact)| Some((name, why(fact)?))));
+    let around = &process.around;
+    found.extend(why(&around.seccomp).map(|why| ("seccomp", why)));
+    found.extend(why(&around.no_new_privs).map(|why| ("no_new_privs", why)));
+    found.extend(why(&around.namespaces).map(|why| ("namespaces", why)));
     found
 }
 
@@ -168,6 +173,14 @@ mod tests {
             (
                 r#"forbid(principal, action, resource) when { context.caller has tty };"#,
                 vec!["Caller.tty"],
+            ),
+            (
+                r#"forbid(principal, action, resource) unless { principal.namespaces.host_net };"#,
+                vec!["Requester.host_net", "Requester.namespaces", "Caller.host_net"],
+            ),
+            (
+                r#"forbid(principal, action, resource) when { context.caller.namespaces.mnt == 1 };"#,
+                vec!["Requester.mnt", "Caller.mnt", "Caller.namespaces"],
             ),
             (
                 r#"forbid(principal, action, resource) when { context has tty };"#,

@@ -6,7 +6,10 @@ use super::{
     Action, BindingKind, CredentialFacts, Decision, Delivery, Limits, Policies, Question, Step,
     Target,
 };
-use crate::attestation::{Assurance, Attestation, Digest, Executable, Fact, ProcessFacts, Via};
+use crate::attestation::{
+    Around, Assurance, Attestation, Digest, Executable, Fact, Namespaces, ProcessFacts, Seccomp,
+    Via,
+};
 use crate::clock::{BootTime, Moment, WallTime};
 use crate::connection::ImageId;
 use crate::names::RequestId;
@@ -43,9 +46,23 @@ pub struct SupposedProcess {
     pub container: Option<String>,
     /// cgroup path.
     pub cgroup: Option<String>,
+    /// systemd's ID of its unit's run.
+    pub invocation: Option<String>,
+    /// Whose container it is in.
+    pub container_runtime: Option<String>,
+    /// UID of its Kubernetes pod.
+    pub pod: Option<String>,
+    /// Its LSM label.
+    pub lsm: Option<String>,
+    /// What system calls are left to it.
+    pub seccomp: Option<Seccomp>,
+    /// no_new_privs.
+    pub no_new_privs: Option<bool>,
+    /// Its namespaces.
+    pub namespaces: Option<Namespaces>,
     /// Level of assurance, 0 to 4; `None`: 1, as this version reaches.
     pub assurance: Option<Assurance>,
-    /// Of `exe`, `tty`, `unit`, `container`, `cgroup`: those that cannot be read.
+    /// Of [`MAY_BE_UNREADABLE`](Self::MAY_BE_UNREADABLE), those that cannot be read.
     pub unreadable: BTreeSet<String>,
 }
 
@@ -140,12 +157,44 @@ impl Supposed {
 }
 
 impl SupposedProcess {
-    fn facts(&self) -> ProcessFacts {
-        let fact = |name: &str, value: &Option<String>| match value {
+    /// Facts that may be unreadable, by their names in policy; `exe` stands for
+    /// all that is told of it.
+    pub const MAY_BE_UNREADABLE: [&'static str; 12] = [
+        "exe",
+        "tty",
+        "unit",
+        "container",
+        "cgroup",
+        "invocation",
+        "container_runtime",
+        "pod",
+        "lsm",
+        "seccomp",
+        "no_new_privs",
+        "namespaces",
+    ];
+
+    fn fact<T: Clone>(&self, name: &str, value: &Option<T>) -> Fact<T> {
+        match value {
             _ if self.unreadable.contains(name) => Fact::Unreadable("supposed".to_owned()),
             Some(value) => Fact::Known(value.clone()),
             None => Fact::Absent,
-        };
+        }
+    }
+
+    fn around(&self) -> Around {
+        Around {
+            invocation: self.fact("invocation", &self.invocation),
+            container_runtime: self.fact("container_runtime", &self.container_runtime),
+            pod: self.fact("pod", &self.pod),
+            lsm: self.fact("lsm", &self.lsm),
+            seccomp: self.fact("seccomp", &self.seccomp),
+            no_new_privs: self.fact("no_new_privs", &self.no_new_privs),
+            namespaces: self.fact("namespaces", &self.namespaces),
+        }
+    }
+
+    fn facts(&self) -> ProcessFacts {
         ProcessFacts {
             pid: NOBODYS_PID,
             parent: 0,
@@ -154,11 +203,12 @@ impl SupposedProcess {
             groups: self.groups.iter().copied().chain([self.gid]).collect(),
             start_time: 0,
             exe: self.executable(),
-            tty: fact("tty", &self.tty),
+            tty: self.fact("tty", &self.tty),
             session: self.session,
-            unit: fact("unit", &self.unit),
-            container: fact("container", &self.container),
-            cgroup: fact("cgroup", &self.cgroup),
+            unit: self.fact("unit", &self.unit),
+            container: self.fact("container", &self.container),
+            cgroup: self.fact("cgroup", &self.cgroup),
+            around: self.around(),
             assurance: self.assurance.unwrap_or(Assurance::Executable),
             shortfalls: Vec::new(),
         }

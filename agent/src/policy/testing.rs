@@ -1,7 +1,9 @@
 //! Attestations and questions from plain data, for tests.
 
 use super::{Action, BindingKind, CredentialFacts, Delivery, Policies, Question, Target};
-use crate::attestation::{Assurance, Attestation, Digest, Executable, Fact, ProcessFacts, Via};
+use crate::attestation::{
+    Around, Assurance, Attestation, Digest, Executable, Fact, ProcessFacts, Via,
+};
 use crate::clock::{BootTime, Moment, WallTime};
 use crate::config::Lifetimes;
 use crate::connection::ImageId;
@@ -34,6 +36,7 @@ pub fn process(uid: u32, exe: &str) -> ProcessFacts {
         unit: Fact::Absent,
         container: Fact::Absent,
         cgroup: Fact::Absent,
+        around: Around::NOTHING,
         assurance: Assurance::Executable,
         shortfalls: Vec::new(),
     }

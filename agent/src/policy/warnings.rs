@@ -14,7 +14,7 @@ const INTERPRETERS: [&str; 22] = [
 const PROGRAM: [&str; 4] = ["exe", "digest", "verity", "exe_owner"];
 /// Attributes that join a program with where it runs. The time of day and the scope
 /// are anybody's choice, and do not.
-const SECOND: [&str; 4] = ["unit", "container", "cgroup", "tty"];
+const SECOND: [&str; 7] = ["unit", "container", "cgroup", "tty", "invocation", "pod", "lsm"];
 
 /// The warnings about one policy.
 pub(super) fn of(rule: &Rule) -> Vec<Lint> {

@@ -62,6 +62,12 @@ pub(crate) struct Arguments {
     /// The requester's container, or any
     #[arg(long, value_name = "ID", value_parser = filled, help_heading = "Who")]
     container: Option<String>,
+    /// The requester's Kubernetes pod
+    #[arg(long, value_name = "UID", value_parser = filled, help_heading = "Who")]
+    pod: Option<String>,
+    /// The label that an LSM gives the requester, as jsi whoami shows it
+    #[arg(long, value_name = "LABEL", value_parser = filled, help_heading = "Who")]
+    lsm: Option<String>,
     /// The requester's cgroup
     #[arg(long, value_name = "PATH", value_parser = cgroup, help_heading = "Who")]
     cgroup: Option<String>,
@@ -273,7 +279,8 @@ fn policy(arguments: &Arguments, seen: Seen) -> Result<PolicyText, Failure> {
     let target_digest =
         pinned("--target-digest", arguments.target_digest.as_deref(), &target, seen_target_digest)?;
     let named = [&exe, &target, &digest, &target_digest, &unit, &container, &arguments.cgroup];
-    if named.into_iter().all(Option::is_none) {
+    let fenced = [&arguments.pod, &arguments.lsm];
+    if named.into_iter().chain(fenced).all(Option::is_none) {
         return Err(Failure::usage("a policy names a program, a unit or a container")
             .advise("give --exe PATH, --target PATH, --unit UNIT or --container ID")
             .advise("or whom the agent sees: --from whoami"));
@@ -299,6 +306,8 @@ fn policy(arguments: &Arguments, seen: Seen) -> Result<PolicyText, Failure> {
         gids: arguments.gid.clone(),
         unit,
         container,
+        pod: arguments.pod.clone(),
+        lsm: arguments.lsm.clone(),
         cgroup: arguments.cgroup.clone(),
         tty: arguments.tty.clone(),
         exe,
@@ -337,7 +346,8 @@ fn comments(policy: &PolicyText, notes: Vec<String>) -> Vec<String> {
         None => policy.credential.clone(),
     };
     let mut comments = vec![format!("Permits {what} to what is named below.")];
-    if policy.unit.is_none() && policy.container.is_none() && policy.cgroup.is_none() {
+    let joined = [&policy.unit, &policy.container, &policy.pod, &policy.lsm, &policy.cgroup];
+    if joined.iter().all(|fact| fact.is_none()) {
         comments.push("Whoever can start this program can have what it is given.".to_owned());
     }
     if policy.between.is_some() || !policy.weekdays.is_empty() {

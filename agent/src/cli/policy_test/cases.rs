@@ -1,6 +1,6 @@
 //! The file of golden decisions, as it is written. Unknown keys are errors.
 
-use crate::attestation::{Assurance, Digest, Via};
+use crate::attestation::{Assurance, Digest, Namespaces, Seccomp, Via};
 use crate::clock::WallTime;
 use crate::config::{ConfigError, error_at, near_miss, parse_duration, read_toml};
 use crate::names::CredentialName;
@@ -100,6 +100,13 @@ facts! {
     unit: String,
     container: String,
     cgroup: String,
+    invocation: String,
+    container_runtime: String,
+    pod: String,
+    lsm: String,
+    seccomp: Spanned<String>,
+    no_new_privs: bool,
+    host_namespaces: Spanned<BTreeSet<String>>,
     assurance: Spanned<u8>,
     unreadable: Spanned<BTreeSet<String>>,
     caller: RawProcess,
@@ -121,6 +128,13 @@ struct RawProcess {
     unit: Option<String>,
     container: Option<String>,
     cgroup: Option<String>,
+    invocation: Option<String>,
+    container_runtime: Option<String>,
+    pod: Option<String>,
+    lsm: Option<String>,
+    seccomp: Option<Spanned<String>>,
+    no_new_privs: Option<bool>,
+    host_namespaces: Option<Spanned<BTreeSet<String>>>,
     assurance: Option<Spanned<u8>>,
     unreadable: Option<Spanned<BTreeSet<String>>>,
 }
@@ -295,7 +309,7 @@ impl Place<'_> {
     }
 
     fn process(&self, raw: &RawProcess) -> Result<SupposedProcess, ConfigError> {
-        const READ: [&str; 5] = ["exe", "tty", "unit", "container", "cgroup"];
+        const READ: [&str; 12] = SupposedProcess::MAY_BE_UNREADABLE;
         if let Some(unreadable) = &raw.unreadable
             && let Some(name) = unreadable.get_ref().iter().find(|it| !READ.contains(&it.as_str()))
         {
@@ -316,6 +330,17 @@ impl Place<'_> {
             unit: raw.unit.clone(),
             container: raw.container.clone(),
             cgroup: raw.cgroup.clone(),
+            invocation: raw.invocation.clone(),
+            container_runtime: raw.container_runtime.clone(),
+            pod: raw.pod.clone(),
+            lsm: raw.lsm.clone(),
+            seccomp: self.word(raw.seccomp.as_ref(), Seccomp::ALL, Seccomp::name)?,
+            no_new_privs: raw.no_new_privs,
+            namespaces: raw
+                .host_namespaces
+                .as_ref()
+                .map(|kinds| self.namespaces(kinds))
+                .transpose()?,
             assurance: match &raw.assurance {
                 None => None,
                 Some(given) => Some(
@@ -324,6 +349,15 @@ impl Place<'_> {
                 ),
             },
             unreadable: raw.unreadable.as_ref().map(|it| it.get_ref().clone()).unwrap_or_default(),
+        })
+    }
+
+    /// Those kinds are the host's, the others its own.
+    fn namespaces(&self, kinds: &Spanned<BTreeSet<String>>) -> Result<Namespaces, ConfigError> {
+        let names: Vec<&str> = kinds.get_ref().iter().map(String::as_str).collect();
+        Namespaces::supposed(&names).map_err(|kind| {
+            let all = Namespaces::KINDS.join(", ");
+            self.at(kinds, format!("{kind:?} is none of {all}"))
         })
     }
 
@@ -427,6 +461,13 @@ impl RawFacts {
             unit: own.unit,
             container: own.container,
             cgroup: own.cgroup,
+            invocation: own.invocation,
+            container_runtime: own.container_runtime,
+            pod: own.pod,
+            lsm: own.lsm,
+            seccomp: own.seccomp,
+            no_new_privs: own.no_new_privs,
+            host_namespaces: own.host_namespaces,
             assurance: own.assurance,
             unreadable: own.unreadable,
         }

@@ -1,6 +1,6 @@
 //! Plain types become messages.
 
-use crate::attestation::{Attestation, Fact, ProcessFacts, Via};
+use crate::attestation::{Attestation, Fact, Namespaces, ProcessFacts, Via};
 use crate::clock::WallTime;
 use crate::delivery::{CredentialInfo, LockReport, StatusReport};
 use crate::issuer::{Class, EarlyRevocation, KeySet, PublishedKey};
@@ -181,7 +181,12 @@ fn process(facts: &ProcessFacts) -> v1::Process {
         links: exe.links,
         device: exe.device,
         inode: exe.inode,
+        verity: exe.verity.clone().unwrap_or_default(),
     });
+    let around = &facts.around;
+    let seccomp = take(&around.seccomp, "seccomp", &mut unreadable).map(|mode| mode.name());
+    let no_new_privs = take(&around.no_new_privs, "no_new_privs", &mut unreadable).copied();
+    let namespaces = take(&around.namespaces, "namespaces", &mut unreadable).map(namespaces);
     let mut text =
         |fact: &Fact<String>, name| take(fact, name, &mut unreadable).cloned().unwrap_or_default();
     v1::Process {
@@ -203,9 +208,21 @@ fn process(facts: &ProcessFacts) -> v1::Process {
         unit: text(&facts.unit, "unit"),
         container: text(&facts.container, "container"),
         cgroup: text(&facts.cgroup, "cgroup"),
+        invocation: text(&around.invocation, "invocation"),
+        container_runtime: text(&around.container_runtime, "container_runtime"),
+        pod: text(&around.pod, "pod"),
+        lsm: text(&around.lsm, "lsm"),
+        seccomp: seccomp.unwrap_or_default().to_owned(),
+        no_new_privs,
+        namespaces,
         unreadable,
         user: user_name(facts.uid),
     }
+}
+
+fn namespaces(all: &Namespaces) -> v1::Namespaces {
+    let Namespaces { mnt, pid, user, net, host_mnt, host_pid, host_user, host_net } = *all;
+    v1::Namespaces { mnt, pid, user, net, host_mnt, host_pid, host_user, host_net }
 }
 
 /// By hand: NSS may ask the network, and this thread serves everybody.

@@ -1,7 +1,7 @@
 //! A request that nobody makes becomes a well-formed question.
 
 use super::parse;
-use crate::attestation::{Assurance, Digest, Via};
+use crate::attestation::{Assurance, Digest, Namespaces, Seccomp, Via};
 use crate::clock::WallTime;
 use crate::delivery::Failure;
 use crate::names::CredentialName;
@@ -78,6 +78,12 @@ fn process(whose: &str, given: v1::Process) -> Result<SupposedProcess, Failure> 
     };
     let level = u8::try_from(given.assurance).ok().and_then(Assurance::of_level);
     let level = level.ok_or_else(|| Failure::field(&field("assurance"), "is not 0 to 4"))?;
+    let seccomp = match given.seccomp.as_str() {
+        "" => None,
+        name => Some(Seccomp::of_name(name).ok_or_else(|| {
+            Failure::field(&field("seccomp"), "is none of disabled, strict, filter")
+        })?),
+    };
     // `name: why`, as `whoami` says it.
     let named = |text: &String| text.split(':').next().unwrap_or_default().trim().to_owned();
     Ok(SupposedProcess {
@@ -86,16 +92,28 @@ fn process(whose: &str, given: v1::Process) -> Result<SupposedProcess, Failure> 
         groups: Vec::new(),
         exe: fact("exe.path", exe.path)?,
         digest,
-        verity: None,
+        verity: fact("exe.verity", exe.verity)?,
         exe_owner: exe.owner_uid,
         tty: fact("tty", given.tty)?,
         session: given.session,
         unit: fact("unit", given.unit)?,
         container: fact("container", given.container)?,
         cgroup: fact("cgroup", given.cgroup)?,
+        invocation: fact("invocation", given.invocation)?,
+        container_runtime: fact("container_runtime", given.container_runtime)?,
+        pod: fact("pod", given.pod)?,
+        lsm: fact("lsm", given.lsm)?,
+        seccomp,
+        no_new_privs: given.no_new_privs,
+        namespaces: given.namespaces.map(namespaces),
         assurance: Some(level),
         unreadable: given.unreadable.iter().map(named).collect(),
     })
+}
+
+fn namespaces(all: v1::Namespaces) -> Namespaces {
+    let v1::Namespaces { mnt, pid, user, net, host_mnt, host_pid, host_user, host_net } = all;
+    Namespaces { mnt, pid, user, net, host_mnt, host_pid, host_user, host_net }
 }
 
 fn moment(at: prost_types::Timestamp) -> Result<WallTime, Failure> {

@@ -107,6 +107,10 @@ impl Facts<'_> {
             Placeholder::RequesterDigest => exe()?.digest.hex().into(),
             Placeholder::RequesterUnit => known(&requester.unit, "systemd unit")?,
             Placeholder::RequesterContainer => known(&requester.container, "container")?,
+            Placeholder::RequesterPod => known(&requester.around.pod, "Kubernetes pod")?,
+            Placeholder::RequesterInvocation => {
+                known(&requester.around.invocation, "systemd unit that is known to run")?
+            }
             Placeholder::Assurance => order.attestation.assurance.level().into(),
             Placeholder::TargetExe => target()?.exe.as_str().into(),
             Placeholder::TargetDigest => target()?.digest.as_str().into(),

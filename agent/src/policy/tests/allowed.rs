@@ -33,10 +33,12 @@ prop_compose! {
         exe in hostile(), digest in digest(),
         unit in prop::option::of(hostile()), container in prop::option::of(hostile()),
         cgroup in prop::option::of(hostile()), tty in prop::option::of(hostile()),
+        pod in prop::option::of(hostile()), lsm in prop::option::of(hostile()),
         level in 1..5_usize,
     ) -> SupposedProcess {
         SupposedProcess {
             uid, gid, groups, exe: Some(exe), digest: Some(digest), unit, container, cgroup, tty,
+            pod, lsm,
             assurance: Some(Assurance::ALL[level]),
             ..SupposedProcess::default()
         }
@@ -78,6 +80,8 @@ fn policy(asked: &Supposed, credential: &str) -> PolicyText {
         gids: vec![who.gid],
         unit: who.unit,
         container: who.container,
+        pod: who.pod,
+        lsm: who.lsm,
         cgroup: who.cgroup,
         tty: who.tty,
         exe: who.exe,
@@ -115,7 +119,9 @@ fn changed(asked: &Supposed) -> Vec<(&'static str, Supposed)> {
     add("digest", &|it| it.requester.digest = it.requester.digest.map(|d| Digest([!d.0[0]; 32])));
     add("exe unreadable", &|it| it.requester.unreadable.extend(["exe".to_owned()]));
     type Fact = for<'a> fn(&'a mut SupposedProcess) -> &'a mut Option<String>;
-    let facts: [(&str, Fact); 4] = [
+    let facts: [(&str, Fact); 6] = [
+        ("pod", |who| &mut who.pod),
+        ("lsm", |who| &mut who.lsm),
         ("unit", |who| &mut who.unit),
         ("container", |who| &mut who.container),
         ("cgroup", |who| &mut who.cgroup),

@@ -227,6 +227,34 @@ fn a_fact_that_could_not_be_read_never_escapes_a_forbid_that_names_it() {
             r#"forbid(principal, action, resource in Path::"db") when { principal has tty };"#,
             blind(|p, f| p.tty = f),
         ),
+        (
+            r#"forbid(principal, action, resource) when { principal has pod && principal.pod like "2f*" };"#,
+            blind(|p, f| p.around.pod = f),
+        ),
+        (
+            r#"forbid(principal, action, resource) when { principal has invocation };"#,
+            blind(|p, f| p.around.invocation = f),
+        ),
+        (
+            r#"forbid(principal, action, resource) when { principal has container_runtime };"#,
+            blind(|p, f| p.around.container_runtime = f),
+        ),
+        (
+            r#"forbid(principal, action, resource) when { principal has lsm && principal.lsm like "unconfined*" };"#,
+            blind(|p, f| p.around.lsm = f),
+        ),
+        (
+            r#"forbid(principal, action, resource) when { principal has seccomp && principal.seccomp == "strict" };"#,
+            blind(|p, _| p.around.seccomp = Fact::Unreadable("permission denied".into())),
+        ),
+        (
+            r#"forbid(principal, action, resource) when { principal has no_new_privs && principal.no_new_privs };"#,
+            blind(|p, _| p.around.no_new_privs = Fact::Unreadable("permission denied".into())),
+        ),
+        (
+            r#"forbid(principal, action, resource) when { principal has namespaces && !principal.namespaces.host_mnt };"#,
+            blind(|p, _| p.around.namespaces = Fact::Unreadable("permission denied".into())),
+        ),
     ] {
         let text = format!("permit(principal, action, resource); {forbid}");
         let policies = policies(&text);

@@ -7,7 +7,7 @@ mod properties;
 
 use super::testing::{Ask, credential, direct, policies, process};
 use super::*;
-use crate::attestation::{Assurance, Fact, Via};
+use crate::attestation::{Assurance, Fact, Namespaces, Seccomp, Via};
 use crate::clock::{BootTime, WallTime};
 use cedar_policy::{Entities, Request, Schema};
 
@@ -84,6 +84,15 @@ fn requests_and_entities_are_as_the_schema_says() {
     for fact in [&mut full.tty, &mut full.unit, &mut full.container, &mut full.cgroup] {
         *fact = Fact::Known("x".into());
     }
+    let around = &mut full.around;
+    for fact in
+        [&mut around.invocation, &mut around.container_runtime, &mut around.pod, &mut around.lsm]
+    {
+        *fact = Fact::Known("x".into());
+    }
+    around.seccomp = Fact::Known(Seccomp::Filter);
+    around.no_new_privs = Fact::Known(true);
+    around.namespaces = Fact::Known(Namespaces { mnt: 4_026_531_841, ..Namespaces::default() });
     if let Fact::Known(exe) = &mut full.exe {
         exe.verity = Some("sha256:00".into());
     }

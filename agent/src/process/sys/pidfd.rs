@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// `PIDFD_INFO_CREDS | PIDFD_INFO_PID`: always answered.
 const INFO_BASE: u64 = 1 | 2;
+/// `PIDFD_INFO_CGROUPID`.
+const INFO_CGROUP: u64 = 4;
 /// `PIDFD_INFO_COREDUMP` (Linux 6.16).
 const INFO_COREDUMP: u64 = 16;
 /// Bit of [`RawInfo::coredump_mask`]: the process dumps core as its user. Without
@@ -71,6 +73,8 @@ pub struct Info {
     pub uids: [u32; 3],
     /// Real, effective, saved gid.
     pub gids: [u32; 3],
+    /// ID of its cgroup of version 2; `None`: the kernel does not say.
+    pub cgroup: Option<u64>,
     /// Programs of its uid may look into it; `None`: the kernel does not say.
     pub dumpable: Option<bool>,
 }
@@ -102,7 +106,7 @@ struct RawInfo {
 /// # Errors
 /// ENOTTY and EINVAL on older kernels, ESRCH once reaped.
 pub fn info(pidfd: impl AsFd) -> io::Result<Info> {
-    let mut raw = RawInfo { mask: INFO_BASE | INFO_COREDUMP, ..RawInfo::default() };
+    let mut raw = RawInfo { mask: INFO_BASE | INFO_CGROUP | INFO_COREDUMP, ..RawInfo::default() };
     // _IOWR(0xFF, 11, struct pidfd_info)
     let request: libc::Ioctl = 0xC000_FF0B | ((size_of::<RawInfo>() as libc::Ioctl) << 16);
     // SAFETY: the request number carries the size of `raw`, which the kernel
@@ -117,6 +121,7 @@ pub fn info(pidfd: impl AsFd) -> io::Result<Info> {
         parent: raw.ppid,
         uids: [raw.ruid, raw.euid, raw.suid],
         gids: [raw.rgid, raw.egid, raw.sgid],
+        cgroup: (raw.mask & INFO_CGROUP != 0).then_some(raw.cgroupid),
         dumpable: (raw.mask & INFO_COREDUMP != 0).then_some(raw.coredump_mask & COREDUMP_USER != 0),
     })
 }

@@ -76,6 +76,8 @@ fn hypothesis(policy: &PolicyText) -> Hypothesis {
         tty: text(&policy.tty),
         unit: text(&policy.unit),
         container: text(&policy.container),
+        pod: text(&policy.pod),
+        lsm: text(&policy.lsm),
         cgroup: text(&policy.cgroup),
         assurance: u32::from(policy.assurance.unwrap_or(1)),
         ..Default::default()

@@ -7,11 +7,27 @@ use crate::commands::revoke::digest;
 use crate::failure::Failure;
 use crate::plan::scope;
 use crate::session;
-use jsi_client::v1::{Delivery, Executable, Hypothesis, Process, TargetClaim};
+use jsi_client::v1::{Delivery, Executable, Hypothesis, Namespaces, Process, TargetClaim};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+/// Facts that an agent may be unable to read, by their names in policy.
+const UNREADABLE: [&str; 12] = [
+    "exe",
+    "tty",
+    "unit",
+    "container",
+    "cgroup",
+    "invocation",
+    "container_runtime",
+    "pod",
+    "lsm",
+    "seccomp",
+    "no_new_privs",
+    "namespaces",
+];
 
 /// Facts of the request and of who would make it.
 #[derive(clap::Args, Default)]
@@ -35,18 +51,41 @@ pub(super) struct Facts {
     /// Its container
     #[arg(long, value_name = "ID")]
     container: Option<String>,
+    /// Whose container: docker, containerd, cri-o, podman, lxc
+    #[arg(long, value_name = "NAME")]
+    container_runtime: Option<String>,
+    /// Its Kubernetes pod
+    #[arg(long, value_name = "UID")]
+    pod: Option<String>,
     /// Its cgroup
     #[arg(long, value_name = "PATH")]
     cgroup: Option<String>,
+    /// systemd's ID of its unit's run
+    #[arg(long, value_name = "ID")]
+    invocation: Option<String>,
+    /// The label that an LSM gives it
+    #[arg(long, value_name = "LABEL")]
+    lsm: Option<String>,
+    /// What system calls are left to it: disabled (all), strict, filter
+    #[arg(long, value_name = "MODE", value_parser = ["disabled", "strict", "filter"],
+          hide_possible_values = true)]
+    seccomp: Option<String>,
+    /// It can gain no privilege by exec: true or false
+    #[arg(long, value_name = "BOOL", hide_possible_values = true)]
+    no_new_privs: Option<bool>,
+    /// Its namespaces that are the host's: mnt, pid, user, net
+    #[arg(long, value_name = "KIND", value_parser = ["mnt", "pid", "user", "net"],
+          value_delimiter = ',', hide_possible_values = true)]
+    host_namespaces: Vec<String>,
     /// Its controlling terminal, as pts/3
     #[arg(long, value_name = "TTY")]
     tty: Option<String>,
     /// Its level of assurance, 0 to 4 [default: 1]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(0..=4))]
     assurance: Option<u32>,
-    /// A fact that cannot be read: exe, tty, unit, container, cgroup
-    #[arg(long, value_name = "FACT", value_parser = ["exe", "tty", "unit", "container", "cgroup"],
-          hide_possible_values = true)]
+    /// A fact that cannot be read: exe, tty, unit, container, cgroup, invocation,
+    /// container_runtime, pod, lsm, seccomp, no_new_privs, namespaces
+    #[arg(long, value_name = "FACT", value_parser = UNREADABLE, hide_possible_values = true)]
     unreadable: Vec<String>,
     /// The program that `jsi exec` would become
     #[arg(long, value_name = "PATH")]
@@ -97,12 +136,16 @@ impl Facts {
 
     fn is_silent_of_who(&self) -> bool {
         let texts = [&self.digest, &self.unit, &self.container, &self.cgroup, &self.tty];
+        let around =
+            [&self.invocation, &self.container_runtime, &self.pod, &self.lsm, &self.seccomp];
         self.exe.is_none()
             && self.uid.is_none()
             && self.gid.is_empty()
             && self.assurance.is_none()
             && self.unreadable.is_empty()
-            && texts.iter().all(|text| text.is_none())
+            && self.no_new_privs.is_none()
+            && self.host_namespaces.is_empty()
+            && texts.iter().chain(&around).all(|text| text.is_none())
     }
 }
 
@@ -172,12 +215,31 @@ fn as_supposed(asked: Hypothesis, facts: Facts) -> Result<Hypothesis, Failure> {
         unit: facts.unit.unwrap_or_default(),
         container: facts.container.unwrap_or_default(),
         cgroup: facts.cgroup.unwrap_or_default(),
+        invocation: facts.invocation.unwrap_or_default(),
+        container_runtime: facts.container_runtime.unwrap_or_default(),
+        pod: facts.pod.unwrap_or_default(),
+        lsm: facts.lsm.unwrap_or_default(),
+        seccomp: facts.seccomp.unwrap_or_default(),
+        no_new_privs: facts.no_new_privs,
+        namespaces: namespaces(&facts.host_namespaces),
         tty: facts.tty.unwrap_or_default(),
         assurance: facts.assurance.unwrap_or(1),
         unreadable: facts.unreadable,
         ..Default::default()
     };
     Ok(Hypothesis { requester: Some(requester), groups, ..asked })
+}
+
+/// Those kinds are the host's, the others its own; none: nothing is supposed.
+fn namespaces(host: &[String]) -> Option<Namespaces> {
+    let is = |kind: &str| host.iter().any(|one| one == kind);
+    (!host.is_empty()).then(|| Namespaces {
+        host_mnt: is("mnt"),
+        host_pid: is("pid"),
+        host_user: is("user"),
+        host_net: is("net"),
+        ..Namespaces::default()
+    })
 }
 
 /// The file as it is now, where it is there; else the path alone: a program of

@@ -188,7 +188,11 @@ fn operator() -> HolderRecord {
         exe: None,
         digest: None,
         unit: None,
+        invocation: None,
         container: None,
+        container_runtime: None,
+        pod: None,
+        lsm: None,
         assurance: 1,
         caller: None,
     }
