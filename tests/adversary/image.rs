@@ -1,63 +1,96 @@
 //! Attacks on "this process runs that file".
 
-use jsi_tests::{PEERS, Stage, needs_root};
+use crate::attack::Attack;
+use jsi_tests::{PEERS, Stage, needs_root, permit_digest};
 use std::process::Command;
+
+/// Those that the table of mutants tries without the checks that they name.
+pub(crate) const ATTACKS: &[Attack] = &[MEMFD, DELETED, MOUNTED_OVER];
+
+/// Policy knows the trusted program by its digest alone.
+fn by_digest(stage: &Stage) {
+    let digest = jsi_tests::digest(&stage.host.world.bin("trusted"));
+    stage.permit(&permit_digest(PEERS[0].uid, "db/orders", &digest));
+}
+
+const MEMFD: Attack = Attack::new(
+    "a_memfd_with_the_trusted_name_and_bytes_is_not_the_trusted_program",
+    &["deleted"],
+    "it was deleted, or is a memfd",
+    |stage| {
+        by_digest(stage);
+        stage.run(&stage.hostile(), "memfd", &[&stage.trusted()]).stdout
+    },
+);
 
 #[test]
 fn a_memfd_with_the_trusted_name_and_bytes_is_not_the_trusted_program() {
     needs_root!();
-    let stage = Stage::new();
-    let out = stage.run(&stage.hostile(), "memfd", &[&stage.trusted()]);
-    stage.refuses(&out.stdout);
-    stage.serves_the_twin();
+    MEMFD.is_refused();
+}
+
+/// Its name reads "… (deleted)", which a careless reader strips.
+const DELETED: Attack = Attack::new(
+    "a_deleted_copy_of_the_trusted_program_is_not_the_trusted_program",
+    &["deleted"],
+    "it was deleted, or is a memfd",
+    |stage| {
+        by_digest(stage);
+        stage.run(&stage.hostile(), "deleted", &[&copy(stage)]).stdout
+    },
+)
+.twin(|stage| stage.served(&stage.run(&copy(stage), "get", &[])));
+
+/// A copy of the trusted program that belongs to the first peer.
+fn copy(stage: &Stage) -> String {
+    let copy = stage.host.world.home(PEERS[0]).join("copy");
+    // Another process writes it: see World::install.
+    let mut install = Command::new("/usr/bin/install");
+    let (uid, gid) = (PEERS[0].uid.to_string(), PEERS[0].uid.to_string());
+    install.args(["-m", "0755", "-o", &uid, "-g", &gid, "--"]).arg(stage.trusted()).arg(&copy);
+    assert!(install.status().unwrap().success());
+    copy.display().to_string()
 }
 
 #[test]
 fn a_deleted_copy_of_the_trusted_program_is_not_the_trusted_program() {
     needs_root!();
-    let stage = Stage::new();
-    // Policy names the copy, so that only its deletion stands in the way: its
-    // name reads "… (deleted)", which a careless reader strips.
-    let copy = stage.host.world.home(PEERS[0]).join("copy");
-    stage.host.world.write_policy("copy", &jsi_tests::permit(PEERS[0].uid, "db/orders", &copy));
-    stage.host.admin(["reload"]).run().succeeded();
-    let install = || std::fs::copy(stage.trusted(), &copy).unwrap();
-    install();
-    let name = copy.display().to_string();
-    let out = stage.run(&stage.hostile(), "deleted", &[&name]);
-    stage.refuses(&out.stdout);
-    install();
-    stage.served(&stage.run(&name, "get", &[]));
+    DELETED.is_refused();
 }
 
 #[test]
 fn a_copy_at_another_path_is_not_the_trusted_program() {
     needs_root!();
     let stage = Stage::new();
-    let copy = stage.host.world.home(PEERS[0]).join("trusted");
-    std::fs::copy(stage.trusted(), &copy).unwrap();
-    let out = stage.run(&copy.display().to_string(), "get", &[]);
-    stage.refuses(&out.stdout);
+    let out = stage.run(&copy(&stage), "get", &[]);
+    stage.refuses_because(&out.stdout, "no permit applies");
     stage.serves_the_twin();
 }
 
 /// A path means something else in another mount namespace: a hostile file
 /// bound over the trusted path there.
+const MOUNTED_OVER: Attack = Attack::new(
+    "a_file_mounted_over_the_trusted_path_is_not_the_trusted_program",
+    &["own-view-of-path"],
+    "the agent's own view of its path is another file",
+    |stage| {
+        let script = format!(
+            "mount --bind {hostile} {trusted} && exec {trusted} get {socket} db/orders",
+            hostile = stage.hostile(),
+            trusted = stage.trusted(),
+            socket = stage.socket()
+        );
+        let unshare = stage.host.program(PEERS[0], "/usr/bin/unshare");
+        let out = unshare.args(["-Urm", "/bin/sh", "-c", &script]).run();
+        assert!(out.stdout.contains("ED "), "it did not ask: {out}");
+        out.stdout
+    },
+);
+
 #[test]
 fn a_file_mounted_over_the_trusted_path_is_not_the_trusted_program() {
     needs_root!();
-    let stage = Stage::new();
-    let script = format!(
-        "mount --bind {hostile} {trusted} && exec {trusted} get {socket} db/orders",
-        hostile = stage.hostile(),
-        trusted = stage.trusted(),
-        socket = stage.socket()
-    );
-    let unshare = stage.host.program(PEERS[0], "/usr/bin/unshare");
-    let out = unshare.args(["-Urm", "/bin/sh", "-c", &script]).run();
-    assert!(out.stdout.contains("REFUSED") || out.stdout.contains("CLOSED"), "{out}");
-    stage.refuses(&out.stdout);
-    stage.serves_the_twin();
+    MOUNTED_OVER.is_refused();
 }
 
 /// Level 1 says so: LD_PRELOAD leaves path and digest as they are. What keeps
@@ -81,8 +114,7 @@ fn a_preloaded_library_never_reaches_more_than_level_one() {
     let trusted = stage.host.world.bin("trusted");
     let demanding = jsi_tests::permit(PEERS[0].uid, "db/orders", &trusted)
         .replace("context.assurance >= 1", "context.assurance >= 2");
-    stage.host.world.write_policy("orders", &demanding);
-    stage.host.admin(["reload"]).run().succeeded();
+    stage.permit(&demanding);
     let out = preloaded(&stage);
     assert!(!out.stdout.contains(&stage.secret), "{out}");
 }

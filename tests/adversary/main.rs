@@ -2,6 +2,7 @@
 //! with its legitimate twin served beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
+mod attack;
 mod connection;
 mod flood;
 mod image;
@@ -9,6 +10,7 @@ mod mutants;
 mod requester;
 mod setgid;
 mod sockets;
+mod table;
 
 use jsi_tests::Talk;
 use std::path::Path;

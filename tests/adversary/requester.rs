@@ -1,6 +1,16 @@
 //! Attacks on "on whose behalf": by ancestry, and by another's lease ID.
 
-use jsi_tests::{PEERS, Peer, Setup, Stage, needs_root, permit, random_secret};
+use crate::attack::{Alter, Attack, told};
+use jsi_tests::{PEERS, Peer, Setup, Stage, Talk, needs_root, permit};
+use std::path::Path;
+
+/// Those that the table of mutants tries without the checks that they name.
+pub(crate) const ATTACKS: &[Attack] =
+    &[ADOPTED_BY_PID_1, ADOPTED_IN_A_USER_NAMESPACE, FOREIGN_LEASE, PROGRAM_OF_THE_SAME_UID];
+
+fn jsi(stage: &Stage) -> String {
+    stage.host.world.bin("jsi").display().to_string()
+}
 
 /// A container, made by root: its processes run as the first peer, and the
 /// first of them is pid 1 there.
@@ -11,79 +21,94 @@ fn in_a_container(stage: &Stage, command: &[&str]) -> jsi_tests::Program {
     unshare.args(["-pf", "--kill-child"]).args(become_peer).args(command)
 }
 
+const ADOPTED_BY_PID_1: Attack = Attack::new(
+    "pid_1_of_a_container_is_not_the_requester_of_an_orphan_it_adopted",
+    &["requester-not-init"],
+    "pid 1 of its namespace",
+    |stage| {
+        let jsi = jsi(stage);
+        let orphan = [&*stage.hostile(), "orphan", &jsi, "db/orders", &stage.trusted()];
+        let mut attack = in_a_container(stage, &orphan).talk();
+        attack.expect("ORPHAN OF 1");
+        attack.rest()
+    },
+)
+// The same program there, not as pid 1, that really starts jsi.
+.twin(|stage| {
+    let shell = format!("{} run {} get db/orders; exit $?", stage.trusted(), jsi(stage));
+    let twin = in_a_container(stage, &["/bin/sh", "-c", &shell]);
+    twin.run().succeeded().printed(&stage.secret);
+});
+
 #[test]
 fn pid_1_of_a_container_is_not_the_requester_of_an_orphan_it_adopted() {
     needs_root!();
-    let stage = Stage::new();
-    let jsi = stage.host.world.bin("jsi").display().to_string();
-    let orphan = [&*stage.hostile(), "orphan", &jsi, "db/orders", &stage.trusted()];
-    let mut attack = in_a_container(&stage, &orphan).talk();
-    attack.expect("ORPHAN OF 1");
-    stage.refuses(&attack.rest());
-    stage.host.await_record("denied", "pid 1 of its namespace");
-
-    // The same program there, not as pid 1, that really starts jsi, is served.
-    let shell = format!("{} run {jsi} get db/orders; exit $?", stage.trusted());
-    let twin = in_a_container(&stage, &["/bin/sh", "-c", &shell]);
-    twin.run().succeeded().printed(&stage.secret);
+    ADOPTED_BY_PID_1.is_refused();
 }
 
 /// The same in a user namespace of its own, where it can make the client
 /// believe whom it likes.
+const ADOPTED_IN_A_USER_NAMESPACE: Attack = Attack::new(
+    "pid_1_of_a_user_namespace_is_not_the_requester_of_an_orphan_it_adopted",
+    &["foreign-pid-namespace", "requester-not-init"],
+    "pid 1 of its namespace",
+    |stage| {
+        let script = format!(
+            "echo owner = 65534 >own.toml && mount --bind own.toml /etc/jsi/client.toml && \
+             exec {} orphan {} db/orders {}",
+            stage.hostile(),
+            jsi(stage),
+            stage.trusted()
+        );
+        let unshare = stage.host.program(PEERS[0], "/usr/bin/unshare");
+        let inside = ["-Urmpf", "--kill-child", "/bin/sh", "-c", &script];
+        let mut attack = unshare.args(inside).talk();
+        attack.expect("ORPHAN OF 1");
+        let said = attack.rest();
+        assert!(!said.contains("not trusted"), "the client itself would not ask:\n{said}");
+        said
+    },
+)
+.twin(|stage| {
+    let twin = stage.host.program(PEERS[0], stage.trusted());
+    twin.args(["run", &jsi(stage), "get", "db/orders"]).run().succeeded().printed(&stage.secret);
+});
+
 #[test]
 fn pid_1_of_a_user_namespace_is_not_the_requester_of_an_orphan_it_adopted() {
     needs_root!();
-    let stage = Stage::new();
-    let jsi = stage.host.world.bin("jsi").display().to_string();
-    let script = format!(
-        "echo owner = 65534 >own.toml && mount --bind own.toml /etc/jsi/client.toml && \
-         exec {} orphan {jsi} db/orders {}",
-        stage.hostile(),
-        stage.trusted()
-    );
-    let unshare = stage.host.program(PEERS[0], "/usr/bin/unshare");
-    let inside = ["-Urmpf", "--kill-child", "/bin/sh", "-c", &script];
-    let mut attack = unshare.args(inside).talk();
-    attack.expect("ORPHAN OF 1");
-    let said = attack.rest();
-    assert!(!said.contains("not trusted"), "the client itself would not ask:\n{said}");
-    stage.refuses(&said);
-
-    // The trusted program that really starts jsi is served.
-    let twin = stage.host.program(PEERS[0], stage.trusted());
-    twin.args(["run", &jsi, "get", "db/orders"]).run().succeeded().printed(&stage.secret);
+    ADOPTED_IN_A_USER_NAMESPACE.is_refused();
 }
 
 #[test]
 fn an_orphan_of_a_double_fork_has_no_trusted_requester() {
     needs_root!();
     let stage = Stage::new();
-    let jsi = stage.host.world.bin("jsi").display().to_string();
     let mut attack = stage
         .host
         .program(PEERS[0], stage.hostile())
-        .args(["orphan", &jsi, "db/orders", &stage.trusted()])
+        .args(["orphan", &jsi(&stage), "db/orders", &stage.trusted()])
         .talk();
     let orphan = attack.line();
     assert!(orphan.starts_with("ORPHAN OF "), "{orphan}");
     assert_ne!(orphan, format!("ORPHAN OF {}", attack.pid()), "it was not adopted");
     let said = attack.rest();
-    stage.refuses(&said);
+    stage.refuses_because(&said, "the requester is refused");
 }
 
-#[test]
-fn another_uid_can_do_nothing_with_a_lease_id() {
-    needs_root!();
-    let host = Setup::host().start(|world| {
-        let shell = world.bin("shell");
-        let policy = PEERS.map(|peer| permit(peer.uid, "db/orders", &shell)).concat();
-        vec![("orders", policy)]
-    });
-    let secret = random_secret();
-    host.put("db/orders", &secret);
-    let mut owner = host
-        .shell(PEERS[0], "jsi get db/orders >/dev/null; jsi leases -o json; echo; echo END; read x")
-        .talk();
+/// The shells of both peers may have the secret.
+fn shells(alter: Alter<'_>) -> Stage {
+    let stage = Stage::with(alter(Setup::host()));
+    let shell = stage.host.world.bin("shell");
+    stage.permit(&PEERS.map(|peer| permit(peer.uid, "db/orders", &shell)).concat());
+    stage
+}
+
+/// A shell of the first peer that has a lease, and that lease's ID.
+fn holder(stage: &Stage) -> (Talk, String) {
+    let script =
+        "jsi get db/orders >/dev/null; jsi leases -o json; echo; echo END; read x; jsi release $x";
+    let mut owner = stage.host.shell(PEERS[0], script).talk();
     let mut listing = String::new();
     loop {
         let line = owner.line();
@@ -93,23 +118,64 @@ fn another_uid_can_do_nothing_with_a_lease_id() {
         listing.push_str(&line);
     }
     let id = jsi_tests::lease_ids(&listing, "db/orders").remove(0);
-    let other = |script: &str| host.shell(PEERS[1], &script.replace("ID", &id)).run();
-    other("jsi renew ID").coded(4).without(&secret);
-    other("jsi release ID").coded(4).without(&secret);
-    let seen = other("jsi leases -o json").succeeded();
-    assert!(!seen.stdout.contains(&id), "{seen}");
+    (owner, id)
+}
 
-    // Another program of the same uid has no right to it either.
-    let stranger = host.world.install(std::path::Path::new("/bin/dash"), "stranger");
-    let script = format!("jsi release {id}; exit $?");
-    host.program(PEERS[0], stranger).args(["-c", &script]).run().coded(4);
+fn is_live(stage: &Stage, id: &str) -> bool {
+    let live = stage.host.admin(["leases", "--all", "-o", "json"]).run().succeeded();
+    live.stdout.contains(id)
+}
 
-    // The twin: whoever holds it releases it.
-    let live = host.admin(["leases", "--all", "-o", "json"]).run().succeeded();
-    assert!(live.stdout.contains(&id), "{live}");
-    owner.say("");
-    owner.end();
-    let own = "jsi get db/orders >/dev/null; \
-               jsi release $(jsi leases -o json | grep -o 'db/orders/[a-z2-7]*' | head -1)";
-    host.shell(PEERS[0], own).run().succeeded();
+/// Whoever holds it releases it.
+fn its_holder_releases_it(stage: &Stage) {
+    let (mut owner, id) = holder(stage);
+    owner.say(&id);
+    assert!(owner.end().success());
+    assert!(!is_live(stage, &id));
+}
+
+const FOREIGN_LEASE: Attack = Attack::new(
+    "another_uid_can_do_nothing_with_a_lease_id",
+    &["lease-holder"],
+    "holds no lease of that ID",
+    |stage| {
+        let (_owner, id) = holder(stage);
+        let other = |script: &str| {
+            stage.host.shell(PEERS[1], &script.replace("ID", &id)).run().without(&stage.secret)
+        };
+        let renewed = other("jsi renew ID");
+        let seen = other("jsi leases -o json").succeeded().stdout.contains(&id);
+        let released = other("jsi release ID");
+        let gone = !is_live(stage, &id);
+        told(&format!("{renewed}{released}"), renewed.code == 0 || seen || gone)
+    },
+)
+.on(shells)
+.twin(its_holder_releases_it);
+
+#[test]
+fn another_uid_can_do_nothing_with_a_lease_id() {
+    needs_root!();
+    FOREIGN_LEASE.is_refused();
+}
+
+const PROGRAM_OF_THE_SAME_UID: Attack = Attack::new(
+    "another_program_of_the_same_uid_can_do_nothing_with_a_lease_id",
+    &["lease-holder"],
+    "holds no lease of that ID",
+    |stage| {
+        let (_owner, id) = holder(stage);
+        let stranger = stage.host.world.install(Path::new("/bin/dash"), "stranger");
+        let script = format!("jsi release {id}; exit $?");
+        let out = stage.host.program(PEERS[0], stranger).args(["-c", &script]).run();
+        told(&out.to_string(), out.code == 0 || !is_live(stage, &id))
+    },
+)
+.on(shells)
+.twin(its_holder_releases_it);
+
+#[test]
+fn another_program_of_the_same_uid_can_do_nothing_with_a_lease_id() {
+    needs_root!();
+    PROGRAM_OF_THE_SAME_UID.is_refused();
 }

@@ -30,6 +30,19 @@ impl Host {
     }
 }
 
+/// Waits for what may still be on its way into the log.
+pub(crate) fn within_log<T>(what: &str, probe: impl Fn() -> Option<T>) -> Option<T> {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_secs(5) {
+        if let Some(found) = probe() {
+            return Some(found);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    println!("not within 5 s: {what}");
+    None
+}
+
 /// The last record of that kind whose text holds `part`.
 #[must_use]
 pub fn find(records: &[Value], kind: &str, part: &str) -> Option<Value> {

@@ -1,6 +1,6 @@
 //! The scene of an attack: who may have a secret, and who may not.
 
-use crate::{Host, Outcome, PEERS, Program, Setup, permit, random_secret};
+use crate::{Host, Outcome, PEERS, Program, Setup, World, permit, random_secret};
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
@@ -29,11 +29,19 @@ impl Stage {
     /// With what `setup` says.
     #[must_use]
     pub fn with(setup: Setup) -> Self {
-        let host = setup.start(|world| {
-            world.compile("trusted.c", "trusted");
-            world.compile("hostile.c", "hostile");
-            vec![("orders", permit(PEERS[0].uid, "db/orders", &world.bin("trusted")))]
-        });
+        Self::installed(setup, |world| {
+            world.write_policy("orders", &permit(PEERS[0].uid, "db/orders", &world.bin("trusted")));
+        })
+    }
+
+    /// With what `prepare` does to the world before the agent starts.
+    #[must_use]
+    pub fn installed(setup: Setup, prepare: impl FnOnce(&World)) -> Self {
+        let mut host = setup.install();
+        host.world.compile("trusted.c", "trusted");
+        host.world.compile("hostile.c", "hostile");
+        prepare(&host.world);
+        host.start();
         let secret = random_secret();
         host.put("db/orders", &secret);
         Self { host, secret }
@@ -82,12 +90,35 @@ impl Stage {
         assert!(outcome.stdout.contains(&self.secret), "the twin was not served:\n{outcome}");
     }
 
+    /// Nothing was delivered, and the log has a refusal with that reason: one for
+    /// another reason would say nothing of the attack.
+    #[track_caller]
+    pub fn refuses_because(&self, output: &str, reason: &str) {
+        self.not_delivered(output);
+        let what = format!("a refusal because of {reason:?} is in the log");
+        let found = crate::within_log(&what, || {
+            let records = self.host.records();
+            let found = |kind| crate::find(&records, kind, reason);
+            found("refused").or_else(|| found("denied"))
+        });
+        if found.is_none() {
+            let records = self.host.records();
+            let refused =
+                records.iter().filter(|r| r["kind"] == "refused" || r["kind"] == "denied");
+            panic!("not in the log: {reason:?}; there is {:#?}", refused.collect::<Vec<_>>());
+        }
+    }
+
+    /// Puts this policy in the place of the one that names the trusted program.
+    pub fn permit(&self, policy: &str) {
+        self.host.world.write_policy("orders", policy);
+        self.host.admin(["reload"]).run().succeeded();
+    }
+
     /// Nothing was delivered, and the log says that somebody was refused.
     #[track_caller]
     pub fn refuses(&self, output: &str) {
-        assert!(!output.contains(&self.secret), "delivered:\n{output}");
-        assert!(!output.contains("DELIVERED"), "delivered:\n{output}");
-        assert!(!output.contains("FAILED"), "the attack itself failed:\n{output}");
+        self.not_delivered(output);
         let why = crate::until("the refusal is in the log", Duration::from_secs(10), || {
             let records = self.host.records();
             let found = |kind| crate::find(&records, kind, "");
@@ -96,6 +127,13 @@ impl Stage {
         println!("refused: {}", why["reason"]);
         let granted = crate::find(&self.host.records(), "granted", "");
         assert!(granted.is_none(), "granted: {granted:?}");
+    }
+
+    #[track_caller]
+    fn not_delivered(&self, output: &str) {
+        assert!(!output.contains(&self.secret), "delivered:\n{output}");
+        assert!(!output.contains("DELIVERED"), "delivered:\n{output}");
+        assert!(!output.contains("FAILED"), "the attack itself failed:\n{output}");
     }
 
     /// Stops the broker, lets `act` happen, and lets the broker go on.

@@ -109,6 +109,12 @@ impl World {
         CLIENT_GID
     }
 
+    /// The gid that [`install_setgid_client`](Self::install_setgid_client) takes.
+    #[must_use]
+    pub fn client_gid(&self) -> u32 {
+        CLIENT_GID
+    }
+
     /// Compiles a hostile program to `bin/<name>`.
     pub fn compile(&self, source: &str, name: &str) -> PathBuf {
         crate::compile(source, &self.bin(name))

@@ -203,6 +203,7 @@ pub(super) fn holder(key: &RequesterKey) -> HolderRecord {
         pod: None,
         lsm: None,
         assurance: 1,
+        missed: Vec::new(),
         caller: None,
     }
 }

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 
 /// The schema's version: raised with every kind of record or field that an
 /// earlier agent does not know, so that it says that the log is of a newer one.
-/// 2 brought `secret_rotated` and `signing_key`.
-pub const VERSION: u32 = 2;
+/// 2 brought `secret_rotated` and `signing_key`; 3 more of what was attested.
+pub const VERSION: u32 = 3;
 
 /// One leaf.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -415,6 +415,9 @@ pub struct HolderRecord {
     pub lsm: Option<String>,
     /// 0 to 4.
     pub assurance: u8,
+    /// Why it is not one more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missed: Vec<String>,
     /// The calling process, where it asked for another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<u32>,

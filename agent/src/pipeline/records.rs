@@ -3,6 +3,11 @@
 use crate::attestation::{Attestation, ProcessFacts};
 use crate::log::HolderRecord;
 
+/// Reasons that one record has: who is refused must not be able to make it long.
+const MAX_REASONS: usize = 4;
+/// Characters of each.
+const MAX_REASON: usize = 200;
+
 /// The requester of an attestation.
 pub(super) fn holder(attestation: &Attestation) -> HolderRecord {
     let facts: &ProcessFacts = &attestation.requester;
@@ -21,6 +26,23 @@ pub(super) fn holder(attestation: &Attestation) -> HolderRecord {
         pod: facts.around.pod.known().cloned(),
         lsm: facts.around.lsm.known().cloned(),
         assurance: attestation.assurance.level(),
+        missed: missed(attestation),
         caller: (attestation.caller.pid != facts.pid).then_some(attestation.caller.pid),
     }
+}
+
+/// Why the level is not one more: what kept requester or caller from it.
+fn missed(attestation: &Attestation) -> Vec<String> {
+    let Attestation { caller, requester, assurance, .. } = attestation;
+    let of = |process: &ProcessFacts, whose: &str| {
+        let next = process.shortfalls.iter().filter(|s| s.level.level() == assurance.level() + 1);
+        let text = |reason: &str| format!("{whose}{reason}").chars().take(MAX_REASON).collect();
+        next.map(|shortfall| text(&shortfall.reason)).collect::<Vec<String>>()
+    };
+    let mut reasons = of(requester, "");
+    if caller.pid != requester.pid {
+        reasons.extend(of(caller, "the client: "));
+    }
+    reasons.truncate(MAX_REASONS);
+    reasons
 }

@@ -194,6 +194,7 @@ fn operator() -> HolderRecord {
         pod: None,
         lsm: None,
         assurance: 1,
+        missed: Vec::new(),
         caller: None,
     }
 }
