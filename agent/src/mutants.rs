@@ -87,6 +87,29 @@ checks! {
     /// Executables hashed for one uid are counted before they are read.
     HashRate = "hash-rate",
 
+    /// The executable is what is mapped where its code begins.
+    ExecutableMapped = "executable-mapped",
+    /// Executable memory that no file backs gives no level 2.
+    AnonymousCode = "anonymous-code",
+    /// Nor does a file that is mapped writable and executable.
+    WritableCode = "writable-code",
+    /// A mapped file that the requester's uid can write gives no level 2.
+    LibraryWritable = "library-writable",
+    /// Nor does one of others than root that is not listed.
+    LibraryOwner = "library-owner",
+    /// Nor one that was deleted, or is a memfd.
+    LibraryDeleted = "library-deleted",
+    /// Nor one below a directory that others than root may write.
+    LibraryDirectory = "library-directory",
+    /// Nor one that the agent does not find under its path.
+    LibraryOwnView = "library-own-view",
+    /// A page of code that is not the file's any more gives no level 2.
+    ModifiedPage = "modified-page",
+    /// Level 3 is for listed uids and set-group-ID clients.
+    Isolation = "isolation",
+    /// What a level was permitted for is not delivered after it was lost.
+    LevelKept = "level-kept",
+
     // On whose behalf.
     /// A client counts only where root installed it.
     ClientInstalledByRoot = "client-installed-by-root",

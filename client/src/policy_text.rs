@@ -40,6 +40,8 @@ pub(crate) struct PolicyText {
     pub(crate) target_digest: Option<String>,
     /// The lowest level of assurance.
     pub(crate) assurance: Option<u8>,
+    /// It may have a just-in-time compiler.
+    pub(crate) jit: bool,
     /// How the secret may reach the program, one of these; empty: any way.
     pub(crate) delivery: Vec<String>,
     /// The narrowing that must be asked for.
@@ -159,7 +161,8 @@ impl PolicyText {
             all.extend(value.as_ref().map(|value| equal("context.target", name, value)));
         }
         if let Some(level) = self.assurance {
-            all.push(format!("context.assurance >= {level}"));
+            let with_jit = if self.jit { "_with_jit" } else { "" };
+            all.push(format!("context.assurance{with_jit} >= {level}"));
         }
         match self.delivery.as_slice() {
             [] => {}
@@ -286,6 +289,12 @@ mod tests {
                  ({minute} >= 1320 || {minute} < 360)\n}};\n"
             )
         );
+    }
+
+    #[test]
+    fn a_just_in_time_compiler_is_let_pass_by_name() {
+        let policy = PolicyText { assurance: Some(2), jit: true, ..Default::default() };
+        assert!(policy.render().contains("context.assurance_with_jit >= 2"));
     }
 
     #[test]

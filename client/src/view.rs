@@ -196,6 +196,7 @@ pub(crate) fn process(process: &Process) -> Value {
         "tty": process.tty,
         "session": process.session,
         "assurance": process.assurance,
+        "assurance_with_jit": process.assurance_with_jit,
         "shortfalls": process.shortfalls.iter()
             .map(|s| json!({ "level": s.level, "reason": s.reason }))
             .collect::<Vec<_>>(),
@@ -229,6 +230,7 @@ pub(crate) fn attestation(found: &Attestation) -> Value {
         "requester": found.requester.as_ref().map(process),
         "ancestry": found.ancestry.iter().map(process).collect::<Vec<_>>(),
         "assurance": found.assurance,
+        "assurance_with_jit": found.assurance_with_jit,
         "advisory": found.advisory,
         "advisory_reasons": found.advisory_reasons,
         "via": found.via,
@@ -250,6 +252,9 @@ pub(crate) fn attestation_text(found: &Attestation) -> String {
         ("ancestry", ancestry.join(" < ")),
         ("assurance", level(found.assurance)),
     ];
+    if found.assurance_with_jit > found.assurance {
+        rest.push(("  with JIT", level(found.assurance_with_jit)));
+    }
     if found.advisory {
         rest.push(("advisory", "yes; assurance is at most 1".to_owned()));
     }
@@ -280,6 +285,9 @@ fn process_pairs(process: &Process) -> Vec<(&'static str, String)> {
         ("fenced in", fences(process)),
         ("assurance", level(process.assurance)),
     ]);
+    if let Some(more) = process.assurance_with_jit.filter(|&more| more > process.assurance) {
+        pairs.push(("  with JIT", level(more)));
+    }
     for shortfall in &process.shortfalls {
         pairs.push(("  not", format!("{}: {}", level(shortfall.level), shortfall.reason)));
     }

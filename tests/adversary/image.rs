@@ -99,10 +99,12 @@ fn a_file_mounted_over_the_trusted_path_is_not_the_trusted_program() {
 fn a_preloaded_library_never_reaches_more_than_level_one() {
     needs_root!();
     let stage = Stage::new();
-    let library = stage.host.world.bin("preloaded.so");
+    // The requester's own: what root has installed passes.
+    let library = stage.host.world.home(PEERS[0]).join("preloaded.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/adversary/programs/preloaded.c");
     let cc = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
     assert!(cc.unwrap().success());
+    std::os::unix::fs::chown(&library, Some(PEERS[0].uid), None).unwrap();
     let preloaded = |stage: &Stage| {
         stage.program(&stage.trusted(), "get", &[]).env("LD_PRELOAD", &library).run()
     };

@@ -123,6 +123,7 @@ mod tests {
             cgroup: Fact::Absent,
             around: Around::NOTHING,
             assurance: Assurance::Uid,
+            assurance_with_jit: Assurance::Uid,
             shortfalls: vec![],
         }
     }

@@ -7,7 +7,7 @@ use super::binding;
 use super::held::alive;
 use super::process::{Status, closed};
 use super::server::{Learned, Server, Stop};
-use super::wire::{Attested, Body, Op, Refused, Reply, Request};
+use super::wire::{Attested, Body, Op, Reached, Refused, Reply, Request};
 use super::{Anchor, AttestError};
 use crate::config::{Config, Mode};
 use crate::mutants::{Check, on};
@@ -181,16 +181,20 @@ impl Attestor {
             && alive(peer).is_ok()
     }
 
-    fn recheck(&self, caller: u64, requester: u64) -> Result<(), AttestError> {
+    fn recheck(
+        &self,
+        (caller, callers): (u64, Reached),
+        (requester, requesters): (u64, Reached),
+    ) -> Result<(), AttestError> {
         let images = &self.server.images;
         let held = images
             .by_id(caller)
             .ok_or_else(|| AttestError::Caller("its connection has closed".into()))?;
-        held.check().and_then(|_| held.status()).map_err(AttestError::Caller)?;
+        self.server.still(&held, callers).map_err(AttestError::Caller)?;
         if requester != caller {
             let gone = || AttestError::Requester("it is no longer known".into());
             let held = images.by_id(requester).ok_or_else(gone)?;
-            held.check().and_then(|_| held.status()).map_err(AttestError::Requester)?;
+            self.server.still(&held, requesters).map_err(AttestError::Requester)?;
         }
         Ok(())
     }

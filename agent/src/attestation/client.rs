@@ -1,7 +1,7 @@
 //! The broker's side of the link to the attestor.
 
-use super::wire::{Body, Facts, Op, Refused, Reply, Request};
-use super::{Anchor, AttestError, Attestation, BoundProcess, ProcessIdentity};
+use super::wire::{Body, Facts, Op, Reached, Refused, Reply, Request};
+use super::{Anchor, AttestError, Attestation, BoundProcess, ProcessFacts, ProcessIdentity};
 use crate::connection::{Answer, ImageId, Peer, Refusal, Witness};
 use crate::mutants::{Check, on};
 use crate::process::AsyncSeqPacket;
@@ -154,16 +154,33 @@ impl Attestor {
         self.images().get(&caller).and_then(|known| known.last.clone())
     }
 
-    /// Are caller and requester alive, and the same images with the same uid?
-    /// To be asked right before a delivery.
+    /// Are caller and requester alive, the same images with the same uid, and
+    /// no less sure than they were? To be asked right before a delivery.
     ///
     /// # Errors
     /// Says which of them changed, and how.
     pub async fn recheck(&self, attestation: &Attestation) -> Result<(), AttestError> {
+        self.recheck_reached(attestation, Reached::of).await
+    }
+
+    /// The same, whatever levels they have lost: where nothing is delivered.
+    ///
+    /// # Errors
+    /// As [`recheck`](Self::recheck).
+    pub async fn still_there(&self, attestation: &Attestation) -> Result<(), AttestError> {
+        self.recheck_reached(attestation, |_| Reached::NOTHING).await
+    }
+
+    async fn recheck_reached(
+        &self,
+        attestation: &Attestation,
+        reached: impl Fn(&ProcessFacts) -> Reached,
+    ) -> Result<(), AttestError> {
         if !on(Check::Recheck) {
             return Ok(());
         }
-        let (caller, requester) = (attestation.caller_image.0, attestation.requester_image.0);
+        let caller = (attestation.caller_image.0, reached(&attestation.caller));
+        let requester = (attestation.requester_image.0, reached(&attestation.requester));
         match self.ask(Op::Recheck { caller, requester }, &[]).await? {
             (Body::Rechecked(answer), _) => answer,
             _ => Err(AttestError::NoAttestor),
@@ -255,13 +272,14 @@ impl Attestor {
 }
 
 fn attestation(facts: Facts, caller_image: ImageId, requester_image: ImageId) -> Attestation {
-    let Facts { caller, requester, ancestry, via, assurance, advisory } = facts;
+    let Facts { caller, requester, ancestry, via, assurance, assurance_with_jit, advisory } = facts;
     Attestation {
         requester: requester.unwrap_or_else(|| caller.clone()),
         caller,
         ancestry,
         via,
         assurance,
+        assurance_with_jit,
         advisory,
         caller_image,
         requester_image,

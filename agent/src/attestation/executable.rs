@@ -7,6 +7,7 @@ use super::process::{NamespaceId, owner_of_namespace};
 use super::{Digest, Executable};
 use crate::mutants::{Check, on};
 use crate::process::image::{self, FileStat};
+use crate::process::mappings::{self, MappedFile};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -40,7 +41,7 @@ pub(super) struct HashLimits {
     pub(super) time: Duration,
 }
 
-/// An executable that was opened with `O_PATH`.
+/// A file that a process runs or has mapped, opened with `O_PATH`.
 pub(super) struct Look {
     pid: u32,
     file: OwnedFd,
@@ -87,12 +88,18 @@ impl Look {
         Ok(Self { pid, file, link, stat })
     }
 
+    /// A file that the process has mapped, under the name that the kernel gives it.
+    pub(super) fn mapped(pid: u32, file: OwnedFd, link: PathBuf, stat: FileStat) -> Self {
+        Self { pid, file, link, stat }
+    }
+
     pub(super) fn key(&self) -> Key {
         (self.stat, self.link.clone())
     }
 
-    fn executable(&self, known: Known, path: Option<String>) -> Executable {
-        Executable {
+    fn measured(&self, known: Known, path: Option<String>) -> Measured {
+        let number = known.number;
+        let exe = Executable {
             path,
             digest: known.digest,
             device: self.stat.device,
@@ -102,7 +109,8 @@ impl Look {
             links: self.stat.links,
             size: self.stat.size,
             verity: known.verity,
-        }
+        };
+        Measured { exe, number }
     }
 
     /// The path, where the agent sees the same file there.
@@ -120,6 +128,24 @@ impl Look {
 pub(super) struct Known {
     pub(super) digest: Digest,
     verity: Option<String>,
+    /// `None`: it cannot be mapped, so nobody runs it.
+    number: Option<MappedFile>,
+}
+
+impl Known {
+    fn read(file: &File, limits: HashLimits, what: &dyn std::fmt::Display) -> Result<Self, String> {
+        let digest = sha256(file, limits, what)?;
+        let number = mappings::number_of(file).ok();
+        Ok(Self { digest, verity: image::verity_digest(file), number })
+    }
+}
+
+/// A file, and how `/proc/PID/maps` names it: stat(2) gives other numbers on
+/// overlay and btrfs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Measured {
+    pub(super) exe: Executable,
+    pub(super) number: Option<MappedFile>,
 }
 
 /// Digests of files, kept by device, inode, mount, size, mtime and ctime.
@@ -139,13 +165,13 @@ impl Digests {
     }
 
     /// The answer, where it takes no reading; `None`: ask [`read`](Self::read).
-    pub(super) fn quick(&self, look: &Look) -> Option<Executable> {
+    pub(super) fn quick(&self, look: &Look) -> Option<Measured> {
         // Without a mount ID that is never reused, a device number could be
         // another file system's by now.
         look.stat.unique_mount?;
         let known = self.known(&look.stat)?;
         if look.stat.links == 0 {
-            return Some(look.executable(known, None));
+            return Some(look.measured(known, None));
         }
         let path = match image::open_cached(&look.link) {
             Ok(file) => look.path_if(&image::stat(file).ok()?),
@@ -159,11 +185,11 @@ impl Digests {
             }
             Err(_) => return None,
         };
-        Some(look.executable(known, path))
+        Some(look.measured(known, path))
     }
 
     /// Reads and hashes. May wait for a file system.
-    pub(super) fn read(&self, look: &Look, limits: HashLimits) -> Result<Executable, String> {
+    pub(super) fn read(&self, look: &Look, limits: HashLimits) -> Result<Measured, String> {
         self.refuse_foreign(look)?;
         let path = OpenOptions::new()
             .read(true)
@@ -176,7 +202,7 @@ impl Digests {
             Some(known) => known,
             None => self.hash(look, limits)?,
         };
-        Ok(look.executable(known, path))
+        Ok(look.measured(known, path))
     }
 
     /// Takes over what was read elsewhere.
@@ -204,8 +230,7 @@ impl Digests {
             .custom_flags(libc::O_NONBLOCK)
             .open(format!("/proc/self/fd/{}", look.file.as_fd().as_raw_fd()))
             .map_err(failed)?;
-        let known =
-            Known { digest: sha256(&file, limits, &what())?, verity: image::verity_digest(&file) };
+        let known = Known::read(&file, limits, &what())?;
         let after = image::stat(&file).map_err(failed)?;
         // Losing a link (an upgrade under way) changes ctime but no byte.
         let unlinked = FileStat { links: after.links, ctime: after.ctime, ..look.stat };
@@ -216,18 +241,19 @@ impl Digests {
         Ok(known)
     }
 
+    /// Memory that has the shape of a file, which its owner can write.
+    pub(super) fn is_memfd(&self, stat: &FileStat) -> bool {
+        Some(stat.device) == self.memfd_device
+    }
+
     fn refuse_foreign(&self, look: &Look) -> Result<(), String> {
-        if Some(look.stat.device) == self.memfd_device {
+        if self.is_memfd(&look.stat) {
             return Ok(());
         }
-        let kind = file_system(look.pid, look.stat.mount)
-            .ok_or("the file system of its executable is mounted neither here nor where it runs")?;
-        let foreign = kind.starts_with("fuse") || FOREIGN.contains(&kind.as_str());
-        if on(Check::ForeignFileSystem) && foreign {
-            return Err(format!(
-                "its executable lies on a {kind} file system, whose bytes another program or machine serves"
-            ));
-        }
+        let kind = match foreign_kind(look.pid, look.stat.mount) {
+            Ok(kind) => kind,
+            Err(why) => return Err(format!("its executable {why}")),
+        };
         if on(Check::StackedFileSystem) && STACKED.contains(&kind.as_str()) {
             let owner = owner_of_namespace(look.pid, "mnt")
                 .map_err(|e| format!("its mount namespace: {e}"))?;
@@ -239,6 +265,24 @@ impl Digests {
         }
         Ok(())
     }
+}
+
+/// Why the bytes of files on that mount are not believed: another program or
+/// machine serves them, and can serve different ones to each reader.
+pub(super) fn foreign(pid: u32, mount: u64) -> Option<String> {
+    foreign_kind(pid, mount).err()
+}
+
+fn foreign_kind(pid: u32, mount: u64) -> Result<String, String> {
+    let kind = file_system(pid, mount)
+        .ok_or("lies on a file system that is mounted neither here nor where it runs")?;
+    let foreign = kind.starts_with("fuse") || FOREIGN.contains(&kind.as_str());
+    if on(Check::ForeignFileSystem) && foreign {
+        return Err(format!(
+            "lies on a {kind} file system, whose bytes another program or machine serves"
+        ));
+    }
+    Ok(kind)
 }
 
 /// SHA-256 of what is left of `file`.
@@ -319,8 +363,7 @@ pub(super) fn digest_of(path: &Path) -> Result<(FileStat, Known), String> {
         return Err(format!("{} is not a regular file", path.display()));
     }
     let limits = HashLimits { bytes: 1 << 30, time: Duration::from_secs(30) };
-    let digest = sha256(&file, limits, &path.display())?;
-    Ok((stat, Known { digest, verity: image::verity_digest(&file) }))
+    Ok((stat, Known::read(&file, limits, &path.display())?))
 }
 
 /// For messages: what the link says, whatever it is.
@@ -347,12 +390,13 @@ mod tests {
         let look = Look::at(std::process::id()).ok().unwrap();
         let limits = HashLimits { bytes: 1 << 30, time: Duration::from_secs(60) };
         let kept = settled(&look.stat);
-        let exe = digests.read(&look, limits).unwrap();
+        let read = digests.read(&look, limits).unwrap();
+        let exe = &read.exe;
         let own = std::env::current_exe().unwrap();
         assert_eq!(exe.path.as_deref(), own.to_str());
         assert_eq!(exe.digest, digest_of(&own).unwrap().1.digest);
         if look.stat.unique_mount.is_some() && kept {
-            assert_eq!(digests.quick(&look), Some(exe), "the second look takes no reading");
+            assert_eq!(digests.quick(&look), Some(read), "the second look takes no reading");
         }
         for tight in
             [HashLimits { bytes: 10, ..limits }, HashLimits { time: Duration::ZERO, ..limits }]

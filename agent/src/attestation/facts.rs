@@ -1,7 +1,9 @@
 //! Facts of one process, and the level of assurance that they reach.
 
 use super::generation::Stat;
+use super::mapped::Mapped;
 use super::process::{NamespaceId, Status, owner_of_namespace};
+use super::wire::Reached;
 use super::workload::Workload;
 use super::{Around, Assurance, Executable, Fact, Namespaces, ProcessFacts, Shortfall};
 use crate::mutants::{Check, on};
@@ -11,15 +13,18 @@ pub(super) struct Reading<'a> {
     pub(super) pid: u32,
     pub(super) stat: &'a Stat,
     pub(super) status: &'a Status,
-    pub(super) exe: Fact<Executable>,
-    /// A set-group-ID client, not dumpable.
+    pub(super) exe: Fact<&'a Executable>,
+    /// A set-group-ID client, not dumpable, that this agent may not look into.
     pub(super) group_client: bool,
     /// Its bytes are those of a client. An upgrade deletes the file of one that
     /// runs on, and what it runs is known all the same.
     pub(super) known_client: bool,
+    /// What it has mapped, as far as `found` has that looked at.
+    pub(super) mapped: &'a Mapped,
+    pub(super) found: Found<'a>,
+    /// Why the agent is advisory; empty: it is not.
+    pub(super) advisory: &'a [String],
     pub(super) own_user_namespace: NamespaceId,
-    pub(super) workload: Workload,
-    pub(super) fence: Fence,
 }
 
 /// How a process is fenced in, as far as its status does not say it.
@@ -29,26 +34,19 @@ pub(super) struct Fence {
     pub(super) namespaces: Fact<Namespaces>,
 }
 
+/// How a process was found, which decides what it can reach.
+#[derive(Clone, Copy)]
+pub(super) enum Found<'a> {
+    /// It sent the bytes. Why its uid could tamper with it; `None`: it could not.
+    Calling(Option<&'a str>),
+    /// It stands above the caller: whoever can start a program can stand below it.
+    Above,
+}
+
 impl Reading<'_> {
     /// The facts, with the level that they reach.
-    pub(super) fn judge(self) -> ProcessFacts {
-        let missed = self.missed();
-        let assurance = if missed.is_empty() { Assurance::Executable } else { Assurance::Uid };
-        let mut shortfalls: Vec<Shortfall> = missed
-            .into_iter()
-            .map(|reason| Shortfall { level: Assurance::Executable, reason })
-            .collect();
-        for (level, reason) in [
-            (Assurance::Image, "this version does not check the mapped image"),
-            (
-                Assurance::Isolated,
-                "this version does not check the mapped image, which isolation builds on",
-            ),
-            (Assurance::Enforced, "this version does not ask fs-verity, IMA or an LSM"),
-        ] {
-            shortfalls.push(Shortfall { level, reason: reason.to_owned() });
-        }
-        let (workload, fence) = (self.workload, self.fence);
+    pub(super) fn judge(self, workload: Workload, fence: Fence) -> ProcessFacts {
+        let (reached, shortfalls) = self.levels();
         let [_, gid, _] = self.status.gids;
         let mut groups = self.status.groups.clone();
         if !groups.contains(&gid) {
@@ -61,7 +59,7 @@ impl Reading<'_> {
             gid,
             groups,
             start_time: self.stat.generation.start_time,
-            exe: self.exe,
+            exe: self.exe.map(Clone::clone),
             tty: self.stat.tty().map_or(Fact::Absent, Fact::Known),
             session: self.stat.session,
             unit: workload.unit,
@@ -76,9 +74,46 @@ impl Reading<'_> {
                 no_new_privs: self.status.no_new_privs.clone(),
                 namespaces: fence.namespaces,
             },
-            assurance,
+            assurance: reached.assurance,
+            assurance_with_jit: reached.with_jit,
             shortfalls,
         }
+    }
+
+    /// What is reached, and for each level beyond it all the reasons why it is not.
+    pub(super) fn levels(&self) -> (Reached, Vec<Shortfall>) {
+        let mut shortfalls = Vec::new();
+        let mut miss = |level, reason: &str| {
+            shortfalls.push(Shortfall { level, reason: reason.to_owned() });
+        };
+        let missed = self.missed();
+        missed.iter().for_each(|reason| miss(Assurance::Executable, reason));
+        if let Some(reason) = self.advisory.first() {
+            let reason = format!("the agent is advisory, and no level counts above 1: {reason}");
+            miss(Assurance::Image, &reason);
+        }
+        let mut most = if missed.is_empty() { Assurance::Executable } else { Assurance::Uid };
+        let mut with_jit = most;
+        match self.found {
+            Found::Above => miss(
+                Assurance::Image,
+                "found by ancestry: whoever can start a program can stand below it",
+            ),
+            Found::Calling(tampering) => {
+                let Mapped { altered, jit, .. } = self.mapped;
+                altered.iter().chain(jit).for_each(|reason| miss(Assurance::Image, reason));
+                if let Some(reason) = tampering {
+                    miss(Assurance::Isolated, reason);
+                }
+                if missed.is_empty() && altered.is_empty() && self.advisory.is_empty() {
+                    let isolated = tampering.is_none();
+                    with_jit = if isolated { Assurance::Isolated } else { Assurance::Image };
+                    most = if jit.is_none() { with_jit } else { most };
+                }
+            }
+        }
+        miss(Assurance::Enforced, "this version does not ask fs-verity, IMA or an LSM");
+        (Reached { assurance: most, with_jit }, shortfalls)
     }
 
     /// Why level 1 is not reached; empty: it is.
@@ -110,6 +145,9 @@ impl Reading<'_> {
             Fact::Known(_) => {}
             Fact::Absent => missed.push("it runs no file".into()),
             Fact::Unreadable(reason) => missed.push(reason.clone()),
+        }
+        if on(Check::ExecutableMapped) {
+            missed.extend(self.mapped.foreign.clone());
         }
         if self.stat.generation.hidden() {
             missed.push("its exec generation is hidden: not dumpable, or another uid's, and this agent may not trace it".into());
@@ -162,20 +200,78 @@ mod tests {
         let mut stat = Stat::parse(&std::fs::read("/proc/self/stat").unwrap()).unwrap();
         let mut status = Status::read(pid).unwrap();
         change(&mut stat, &mut status);
-        let own_user_namespace = own_user_namespace().unwrap();
-        let facts = Reading {
+        let workload = Machine::read().workload(pid);
+        let fence = Surroundings::read().fence(pid);
+        let facts = read(pid, &stat, &status, &exe, &Mapped::default(), Found::Above, &[])
+            .judge(workload, fence);
+        (facts.assurance.level(), facts.shortfalls[0].reason.clone())
+    }
+
+    fn read<'a>(
+        pid: u32,
+        stat: &'a Stat,
+        status: &'a Status,
+        exe: &'a Fact<Executable>,
+        mapped: &'a Mapped,
+        found: Found<'a>,
+        advisory: &'a [String],
+    ) -> Reading<'a> {
+        Reading {
             pid,
-            stat: &stat,
-            status: &status,
-            exe,
+            stat,
+            status,
+            exe: exe.as_ref(),
             group_client: false,
             known_client: false,
-            own_user_namespace,
-            workload: Machine::read().workload(pid),
-            fence: Surroundings::read().fence(pid),
+            mapped,
+            found,
+            advisory,
+            own_user_namespace: own_user_namespace().unwrap(),
         }
-        .judge();
-        (facts.assurance.level(), facts.shortfalls[0].reason.clone())
+    }
+
+    /// With and without its JIT, and the reasons for the levels that it misses.
+    fn levels(
+        mapped: &Mapped,
+        found: Found<'_>,
+        advisory: &[String],
+    ) -> ((u8, u8), Vec<(u8, String)>) {
+        let pid = std::process::id();
+        let mut stat = Stat::parse(&std::fs::read("/proc/self/stat").unwrap()).unwrap();
+        // The tests may be run without address randomisation.
+        stat.env_end = 0x5555_0000;
+        stat.generation.start_stack = 0x5554_0000;
+        let status = Status::read(pid).unwrap();
+        let exe = exe(1);
+        let (reached, missed) = read(pid, &stat, &status, &exe, mapped, found, advisory).levels();
+        let missed = missed.into_iter().map(|one| (one.level.level(), one.reason)).collect();
+        ((reached.assurance.level(), reached.with_jit.level()), missed)
+    }
+
+    #[test]
+    fn each_level_needs_the_one_below_it_and_says_what_it_lacks() {
+        let clean = Mapped::default();
+        let foreign = Mapped { foreign: Some("foreign".into()), ..Mapped::default() };
+        let altered = Mapped { altered: vec!["a".into(), "b".into()], ..Mapped::default() };
+        let jit = Mapped { jit: Some("jit".into()), ..Mapped::default() };
+        let (open, closed) = (Found::Calling(Some("tampering")), Found::Calling(None));
+        let user = ["advisory".to_owned()];
+        for (mapped, found, advisory, reached, level, reason) in [
+            (&clean, open, &[][..], (2, 2), 3, "tampering"),
+            (&clean, closed, &[], (3, 3), 4, "fs-verity"),
+            (&altered, closed, &[], (1, 1), 2, "b"),
+            (&jit, open, &[], (1, 2), 2, "jit"),
+            (&jit, closed, &[], (1, 3), 2, "jit"),
+            (&foreign, closed, &[], (0, 0), 1, "foreign"),
+            (&clean, Found::Above, &[], (1, 1), 2, "ancestry"),
+            (&clean, closed, &user, (1, 1), 2, "advisory"),
+            (&jit, open, &user, (1, 1), 3, "tampering"),
+        ] {
+            let (got, missed) = levels(mapped, found, advisory);
+            assert_eq!(got, reached, "{reason}: {missed:?}");
+            let said = |(at, why): &(u8, String)| *at == level && why.contains(reason);
+            assert!(missed.iter().any(said), "{reason}: {missed:?}");
+        }
     }
 
     #[test]

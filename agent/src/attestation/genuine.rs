@@ -94,6 +94,11 @@ impl Clients {
         entries.iter().filter_map(|entry| entry.seen.clone()).collect()
     }
 
+    /// Whether that is a client that root installed.
+    pub(super) fn is_genuine(&self, exe: &Executable) -> bool {
+        self.kind(exe) == Some(Via::GenuineClient)
+    }
+
     /// Whether that is a client, and of which kind. One that was replaced counts
     /// as what it was, so that an upgrade takes nothing from those that run; a
     /// copy of it that somebody kept does not.
@@ -140,18 +145,22 @@ fn digests_in(text: &str) -> Vec<Digest> {
 /// The file and every directory above it belong to root, and nobody else may
 /// write them.
 fn root_installed(path: &Path) -> bool {
-    if !on(Check::ClientInstalledByRoot) {
-        return true;
-    }
-    let Ok(real) = path.canonicalize() else { return false };
-    let kept = |at: &Path| {
+    !on(Check::ClientInstalledByRoot) || path.is_absolute() && loose_step(path).is_none()
+}
+
+/// What on the way to a file, itself included, is not root's or may be written
+/// by others; of what cannot be looked at nobody says that it is root's.
+pub(super) fn loose_step(path: &Path) -> Option<PathBuf> {
+    let Ok(real) = path.canonicalize() else { return Some(path.to_owned()) };
+    let kept = |at: &&Path| {
         std::fs::symlink_metadata(at).is_ok_and(|facts| {
             facts.uid() == 0 && (facts.file_type().is_symlink() || facts.mode() & 0o022 == 0)
         })
     };
     // Both as named and as resolved: whoever may change a link on the way
     // chooses the file.
-    path.is_absolute() && path.ancestors().all(kept) && real.ancestors().all(kept)
+    let mut steps = path.ancestors().chain(real.ancestors());
+    steps.find(|step| !step.as_os_str().is_empty() && !kept(step)).map(Path::to_owned)
 }
 
 /// A group that root keeps and that has no members: only a set-group-ID file

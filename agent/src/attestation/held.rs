@@ -1,17 +1,20 @@
 //! A process image that is held: pidfd, `/proc/PID/stat` and `/proc/PID/maps`.
-//! Three descriptors for each image, shared by its connections.
+//! Three descriptors for each image, and its pagemap once its pages have been
+//! looked at; shared by its connections.
 
+use super::Fact;
+use super::executable::Measured;
 use super::generation::{Generation, Stat};
+use super::mapped::Seen;
 use super::process::{Status, closed, reread};
 use super::server::Cached;
-use super::{Executable, Fact};
 use crate::mutants::{Check, on};
 use crate::process::pidfd;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// One process image.
 pub(super) struct Held {
@@ -22,13 +25,17 @@ pub(super) struct Held {
     pub(super) uid: u32,
     pub(super) pidfd: OwnedFd,
     stat: File,
-    maps: Option<File>,
+    /// Of the memory that it had when it was first held.
+    pub(super) maps: Option<File>,
+    pagemap: OnceLock<Option<File>>,
     /// When it was first held.
     pub(super) generation: Generation,
     /// A client that root installed set-group-ID `_jsi`.
     pub(super) group_client: bool,
     /// Its executable, read once: what the image was when it was first looked at.
-    pub(super) exe: Mutex<Option<Fact<Executable>>>,
+    pub(super) exe: Mutex<Option<Arc<Fact<Measured>>>>,
+    /// What was last found out about its mappings.
+    pub(super) mapped: Seen,
     /// The last attestation with it as caller.
     pub(super) cached: Mutex<Option<Arc<Cached>>>,
 }
@@ -56,9 +63,11 @@ impl Held {
             pidfd,
             stat,
             maps,
+            pagemap: OnceLock::new(),
             generation: seen.generation,
             group_client,
             exe: Mutex::new(None),
+            mapped: Seen::default(),
             cached: Mutex::new(None),
         })
     }
@@ -66,6 +75,18 @@ impl Held {
     /// The agent may not look inside: not dumpable, or another uid's.
     pub(super) fn hidden(&self) -> bool {
         self.generation.hidden() || self.maps.is_none()
+    }
+
+    /// A client that root installed, into which the agent may not look.
+    pub(super) fn unseen_client(&self) -> bool {
+        self.group_client && self.hidden()
+    }
+
+    /// Its pages. Opened when they are first looked at: whoever reads them checks
+    /// afterwards that the image is the same, and so that these are its own.
+    pub(super) fn pagemap(&self) -> Option<&File> {
+        let open = || File::open(format!("/proc/{}/pagemap", self.pid)).ok();
+        self.pagemap.get_or_init(open).as_ref()
     }
 
     /// Whether it is still the same image, and alive; its stat of now.
@@ -81,12 +102,6 @@ impl Held {
             if on(Check::HiddenThenShown) && !stat.generation.hidden() && self.generation.hidden() {
                 return Err("its exec generation was hidden at accept and is not now: it has become another program".into());
             }
-            if on(Check::ClientClosed)
-                && self.group_client
-                && closed(&self.pidfd, self.pid) != Some(true)
-            {
-                return Err("it was not dumpable at accept and is now".into());
-            }
         } else {
             if on(Check::ExecGeneration) && !self.generation.same(&stat.generation) {
                 return Err(changed(&self.generation, &stat.generation));
@@ -99,6 +114,12 @@ impl Held {
                         .into(),
                 );
             }
+        }
+        if on(Check::ClientClosed)
+            && self.group_client
+            && closed(&self.pidfd, self.pid) != Some(true)
+        {
+            return Err("it was not dumpable at accept and is now".into());
         }
         alive(&self.pidfd)?;
         Ok(stat)
@@ -180,6 +201,8 @@ impl Images {
         for held in candidates {
             let same = held.uid == uid
                 && !held.hidden()
+                // One that was first seen as something else has not earned more.
+                && (held.group_client || !group_client)
                 && stat.is_none_or(|s| s.generation.same(&held.generation));
             if same && held.check().is_ok() {
                 return Ok(held);

@@ -16,10 +16,13 @@ mod generation;
 mod genuine;
 mod held;
 mod invocation;
+mod library;
+mod mapped;
 mod naming;
 mod pool;
 mod process;
 mod server;
+mod sureness;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -46,6 +49,24 @@ pub enum Fact<T> {
 }
 
 impl<T> Fact<T> {
+    /// What comes of the value, where it is known.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Fact<U> {
+        match self {
+            Self::Known(value) => Fact::Known(change(value)),
+            Self::Absent => Fact::Absent,
+            Self::Unreadable(reason) => Fact::Unreadable(reason),
+        }
+    }
+
+    /// The same, of a borrowed value.
+    pub(crate) fn as_ref(&self) -> Fact<&T> {
+        match self {
+            Self::Known(value) => Fact::Known(value),
+            Self::Absent => Fact::Absent,
+            Self::Unreadable(reason) => Fact::Unreadable(reason.clone()),
+        }
+    }
+
     /// The value, where it is known.
     pub fn known(&self) -> Option<&T> {
         match self {
@@ -176,6 +197,9 @@ pub struct ProcessFacts {
     pub around: Around,
     /// What was reached.
     pub assurance: Assurance,
+    /// What would be reached if it might execute memory that no file backs, as
+    /// a just-in-time compiler does: whoever relies on it says so by name.
+    pub assurance_with_jit: Assurance,
     /// Why not more.
     pub shortfalls: Vec<Shortfall>,
 }
@@ -334,6 +358,8 @@ pub struct Attestation {
     pub via: Via,
     /// The lower of caller's and requester's level, after the advisory cap.
     pub assurance: Assurance,
+    /// The same of what would be reached with a just-in-time compiler.
+    pub assurance_with_jit: Assurance,
     /// Why the agent is advisory; empty: it is not.
     pub advisory: Vec<String>,
     /// The caller's image.

@@ -1,8 +1,7 @@
 //! A few threads that read files, so that one slow file holds up nobody else.
 
 use super::AttestError;
-use super::Executable;
-use super::executable::{HashLimits, Key, Look, SharedDigests};
+use super::executable::{HashLimits, Key, Look, Measured, SharedDigests};
 use crate::mutants::{Check, on};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use std::collections::{HashMap, VecDeque};
@@ -19,7 +18,7 @@ const QUEUED_PER_UID: usize = 64;
 const WAITERS: usize = 4096;
 
 /// Called with what came of it, on a thread of the pool.
-pub(super) type Then = Box<dyn FnOnce(Result<Executable, String>) + Send>;
+pub(super) type Then = Box<dyn FnOnce(Result<Measured, String>) + Send>;
 
 /// Reads executables: limited for each uid before it begins, equal work once.
 pub(super) struct Pool {

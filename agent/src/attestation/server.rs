@@ -2,20 +2,21 @@
 
 use super::ancestry::{MAX_ANCESTORS, Step, parent, refused};
 use super::confinement::Surroundings;
-use super::executable::{Digests, HashLimits, Key, Look, NoLook, SharedDigests};
-use super::facts::{Fence, Reading};
+use super::executable::{Digests, HashLimits, Key, Look, Measured, NoLook, SharedDigests};
+use super::facts::Fence;
 use super::generation::{Generation, Stat};
 use super::genuine::Clients;
 use super::held::{Held, Images, alive};
+use super::mapped::{Inspector, Mapped};
 use super::pool::Pool;
 use super::process::{NamespaceId, Status, own_user_namespace};
-use super::wire::Facts;
+use super::wire::{Facts, Reached};
 use super::workload::Machine;
-use super::{Assurance, AttestError, Executable, Fact, ProcessFacts, Shortfall, Via};
+use super::{AttestError, Fact, ProcessFacts, Via};
 use crate::config::Config;
 use crate::mutants::{Check, on};
 use crate::process::pidfd;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -26,16 +27,18 @@ use std::time::{Duration, Instant};
 const AROUND_FRESH: Duration = Duration::from_secs(1);
 /// Ancestors whose facts are kept.
 const MAX_KEPT_ANCESTORS: usize = 4096;
-/// Files that one request may have read: the caller's and its ancestors'.
-const MAX_READS: usize = MAX_ANCESTORS + 8;
+/// Files that one request may have read: the caller's, its ancestors', and
+/// libraries that only their digest could let pass.
+pub(super) const MAX_READS: usize = MAX_ANCESTORS + 16;
 
 /// Everything that the attestor's threads share.
 pub(super) struct Server {
     pub(super) images: Images,
     pub(super) pool: Arc<Pool>,
     digests: SharedDigests,
+    pub(super) inspector: Inspector,
     rules: RwLock<Arc<Rules>>,
-    own_user_namespace: NamespaceId,
+    pub(super) own_user_namespace: NamespaceId,
     ancestors: Mutex<HashMap<u32, Kept>>,
     serial: AtomicU64,
 }
@@ -44,8 +47,12 @@ pub(super) struct Server {
 pub(super) struct Rules {
     pub(super) clients: Clients,
     pub(super) advisory: Vec<String>,
-    machine: Machine,
-    surroundings: Surroundings,
+    pub(super) machine: Machine,
+    pub(super) surroundings: Surroundings,
+    /// Uids under which nothing but one service runs.
+    pub(super) isolated: BTreeSet<u32>,
+    /// Digests of files that count at level 2 though they are not root's.
+    pub(super) listed: BTreeSet<[u8; 32]>,
 }
 
 /// The last attestation of an image, and what must be as it was for it to hold.
@@ -62,34 +69,28 @@ pub(super) struct Cached {
 }
 
 #[derive(PartialEq, Eq)]
-struct Seen {
+pub(super) struct Seen {
     parent: u32,
     session: u32,
     terminal: i32,
-    status: Status,
-    fence: Fence,
+    pub(super) status: Status,
+    pub(super) fence: Fence,
     /// ID of its cgroup of version 2, where the kernel tells: one that moves is
     /// looked at anew.
     cgroup: Option<u64>,
+    pub(super) mapped: Mapped,
 }
 
 impl Seen {
     /// What is read here is of this process if the status is, which is read last.
-    fn now(held: &Held, stat: &Stat, rules: &Rules) -> Result<Self, String> {
+    fn now(held: &Held, stat: &Stat, mapped: Mapped, rules: &Rules) -> Result<Self, String> {
         let fence = rules.surroundings.fence(held.pid);
         let cgroup = pidfd::info(&held.pidfd).ok().and_then(|info| info.cgroup);
         let cgroup = cgroup.filter(|_| on(Check::CgroupMove));
         let status = held.status()?;
         let (parent, session, terminal) = (stat.parent, stat.session, stat.terminal);
-        Ok(Self { parent, session, terminal, status, fence, cgroup })
+        Ok(Self { parent, session, terminal, status, fence, cgroup, mapped })
     }
-}
-
-/// By what a process is known to be a client.
-#[derive(Clone, Copy, Default)]
-struct Recognised {
-    group_client: bool,
-    known_client: bool,
 }
 
 struct Kept {
@@ -101,10 +102,10 @@ struct Kept {
 }
 
 /// A requester that is not the caller.
-type Found = (Arc<Held>, Seen);
+type Another = (Arc<Held>, Seen);
 
 /// Executables that the pool has read for one request.
-pub(super) type Learned = Vec<(Key, Result<Executable, String>)>;
+pub(super) type Learned = Vec<(Key, Result<Measured, String>)>;
 
 /// Why there is no answer, or not yet.
 pub(super) enum Stop {
@@ -133,6 +134,7 @@ impl Server {
         Ok(Self {
             images: Images::default(),
             pool: Pool::start(Arc::clone(&digests), limits, per_minute)?,
+            inspector: Inspector::new(Arc::clone(&digests)),
             digests,
             rules: RwLock::new(Arc::new(rules)),
             own_user_namespace,
@@ -173,16 +175,19 @@ impl Server {
 
     /// Who is behind that image?
     pub(super) fn attest(&self, held: &Arc<Held>, learned: &Learned) -> Result<Arc<Cached>, Stop> {
-        let stat = held.check().map_err(caller)?;
         let rules = self.rules();
-        let seen = Seen::now(held, &stat, &rules).map_err(caller)?;
+        let exe = self.executable_of(held, learned)?;
+        let mapped = self.mapped(held, &exe, &rules, learned)?;
+        // What was mapped was this image's only if it is the same image still.
+        let stat = held.check().map_err(caller)?;
+        let seen = Seen::now(held, &stat, mapped, &rules).map_err(caller)?;
         let cached = held.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(cached) = &cached
             && self.holds(cached, &rules, &seen)
         {
             return Ok(Arc::clone(cached));
         }
-        let (facts, requester) = self.look(held, &stat, &seen, &rules, learned)?;
+        let (facts, requester) = self.look(held, &exe, (&stat, &seen), &rules, learned)?;
         // What was read is what the image was only if it is the same image still.
         held.check().map_err(caller)?;
         let same = cached.filter(|cached| *cached.facts == facts);
@@ -204,7 +209,8 @@ impl Server {
     }
 
     /// Whether nothing has changed since: caller and requester are the same
-    /// images with the same credentials, and the one is still the other's parent.
+    /// images with the same credentials and mappings, and the one is still the
+    /// other's parent.
     fn holds(&self, cached: &Cached, rules: &Arc<Rules>, seen: &Seen) -> bool {
         if cached.caller_seen != *seen
             || !cached.adjacent
@@ -216,25 +222,24 @@ impl Server {
         let (Some(requester), Some(seen)) = (&cached.requester, &cached.requester_seen) else {
             return true;
         };
+        let mapped = self.own(requester);
         let Ok(stat) = requester.check() else { return false };
-        Seen::now(requester, &stat, rules).is_ok_and(|now| now == *seen)
+        Seen::now(requester, &stat, mapped, rules).is_ok_and(|now| now == *seen)
     }
 
     fn look(
         &self,
         held: &Arc<Held>,
-        stat: &Stat,
-        seen: &Seen,
+        exe: &Fact<Measured>,
+        (stat, seen): (&Stat, &Seen),
         rules: &Rules,
         learned: &Learned,
-    ) -> Result<(Facts, Option<Found>), Stop> {
+    ) -> Result<(Facts, Option<Another>), Stop> {
         rules.clients.refresh();
-        let exe = self.executable_of(held, learned)?;
-        let group_client = held.group_client && held.hidden();
-        let kind = exe.known().and_then(|exe| rules.clients.kind(exe));
-        let via = if group_client { Via::GenuineClient } else { kind.unwrap_or(Via::Direct) };
-        let client = Recognised { group_client, known_client: kind.is_some() };
-        let facts = self.judge(held.pid, stat, seen, rules, exe, client);
+        let kind = exe.known().and_then(|exe| rules.clients.kind(&exe.exe));
+        let via =
+            if held.unseen_client() { Via::GenuineClient } else { kind.unwrap_or(Via::Direct) };
+        let facts = self.judge(held, exe, (stat, seen), rules);
         let chain = self.walk(held, stat, rules, learned)?;
         let requester = match via {
             Via::Direct => None,
@@ -242,10 +247,8 @@ impl Server {
                 Some(self.requester(&facts, &chain, rules, learned)?)
             }
         };
-        let reached =
-            requester.as_ref().map_or(facts.assurance, |(r, ..)| r.assurance.min(facts.assurance));
-        let uncapped = rules.advisory.is_empty() || !on(Check::AdvisoryCap);
-        let capped = if uncapped { reached } else { reached.min(Assurance::Executable) };
+        let own = Reached::of(&facts);
+        let reached = requester.as_ref().map_or(own, |(above, ..)| own.min(Reached::of(above)));
         let (requester, found) =
             requester.map_or((None, None), |(facts, held, seen)| (Some(facts), Some((held, seen))));
         let facts = Facts {
@@ -253,7 +256,8 @@ impl Server {
             requester,
             ancestry: chain.into_iter().map(|(_, kept)| kept.facts).collect(),
             via,
-            assurance: capped,
+            assurance: reached.assurance,
+            assurance_with_jit: reached.with_jit,
             advisory: rules.advisory.clone(),
         };
         Ok((facts, found))
@@ -286,10 +290,15 @@ impl Server {
             .map_err(refuse)?;
         // From here on the held image is what counts: it could have become
         // another program, or have lost its child, since the walk.
-        let stat = held.check().map_err(refuse)?;
-        let seen = Seen::now(&held, &stat, rules).map_err(refuse)?;
         let exe = self.executable_of(&held, learned)?;
-        let mut found = self.judge(held.pid, &stat, &seen, rules, exe, Recognised::default());
+        let mapped = self.own(&held);
+        let stat = held.check().map_err(refuse)?;
+        let seen = Seen::now(&held, &stat, mapped, rules).map_err(refuse)?;
+        let found = if on(Check::RequesterLevelCap) {
+            self.judge_above(held.pid, &exe, (&stat, &seen), rules)
+        } else {
+            self.judge(&held, &exe, (&stat, &seen), rules)
+        };
         if is_client(&found, &seen.status) {
             return Err(refuse(format!(
                 "process {} became a client while it was looked at",
@@ -300,14 +309,6 @@ impl Server {
             return Err(refuse(reason));
         }
         held.check().map_err(refuse)?;
-        if on(Check::RequesterLevelCap) {
-            found.assurance = found.assurance.min(Assurance::Executable);
-        }
-        if let Some(Shortfall { reason, .. }) =
-            found.shortfalls.iter_mut().find(|s| s.level == Assurance::Image)
-        {
-            *reason = "found by ancestry: whoever can start a program can stand below it".into();
-        }
         Ok((found, held, seen))
     }
 
@@ -348,10 +349,14 @@ impl Server {
         }
         let fence = rules.surroundings.fence(pid);
         let Ok(status) = Status::read(pid) else { return Ok(None) };
-        let (parent, session, terminal) = (stat.parent, stat.session, stat.terminal);
-        let seen = Seen { parent, session, terminal, status, fence, cgroup: None };
         let exe = self.executable_at(pid, learned)?;
-        let facts = self.judge(pid, stat, &seen, rules, exe, Recognised::default());
+        let mapped = match exe.known().filter(|_| !stat.generation.hidden()) {
+            Some(exe) => self.inspector.own_of(pid, stat.generation.start_code, exe),
+            None => Mapped::default(),
+        };
+        let (parent, session, terminal) = (stat.parent, stat.session, stat.terminal);
+        let seen = Seen { parent, session, terminal, status, fence, cgroup: None, mapped };
+        let facts = self.judge_above(pid, &exe, (stat, &seen), rules);
         let status = seen.status;
         // Everything was read of this process only if it has neither ended nor
         // become another program meanwhile.
@@ -374,45 +379,18 @@ impl Server {
         Ok(Some(kept))
     }
 
-    fn judge(
-        &self,
-        pid: u32,
-        stat: &Stat,
-        seen: &Seen,
-        rules: &Rules,
-        exe: Fact<Executable>,
-        client: Recognised,
-    ) -> ProcessFacts {
-        let Recognised { group_client, known_client } = client;
-        let (status, fence) = (&seen.status, seen.fence.clone());
-        let own_user_namespace = self.own_user_namespace;
-        let workload = rules.machine.workload(pid);
-        Reading {
-            pid,
-            stat,
-            status,
-            exe,
-            group_client,
-            known_client,
-            own_user_namespace,
-            workload,
-            fence,
-        }
-        .judge()
-    }
-
     /// The executable of a held image, looked at once.
-    fn executable_of(&self, held: &Held, learned: &Learned) -> Result<Fact<Executable>, Stop> {
+    fn executable_of(&self, held: &Held, learned: &Learned) -> Result<Arc<Fact<Measured>>, Stop> {
         if let Some(exe) = &*held.exe.lock().unwrap_or_else(PoisonError::into_inner) {
-            return Ok(exe.clone());
+            return Ok(Arc::clone(exe));
         }
-        let exe = self.executable_at(held.pid, learned)?;
+        let exe = Arc::new(self.executable_at(held.pid, learned)?);
         held.check().map_err(caller)?;
-        *held.exe.lock().unwrap_or_else(PoisonError::into_inner) = Some(exe.clone());
+        *held.exe.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&exe));
         Ok(exe)
     }
 
-    fn executable_at(&self, pid: u32, learned: &Learned) -> Result<Fact<Executable>, Stop> {
+    fn executable_at(&self, pid: u32, learned: &Learned) -> Result<Fact<Measured>, Stop> {
         let look = match Look::at(pid) {
             Ok(look) => look,
             Err(NoLook::Absent) => return Ok(Fact::Absent),
@@ -454,8 +432,14 @@ fn keep(digests: &Digests, rules: &Rules) {
 }
 
 fn rules(config: &Config, advisory: Vec<String>) -> Rules {
-    let clients = Clients::new(config, !advisory.is_empty());
-    Rules { clients, advisory, machine: Machine::read(), surroundings: Surroundings::read() }
+    Rules {
+        clients: Clients::new(config, !advisory.is_empty()),
+        advisory,
+        machine: Machine::read(),
+        surroundings: Surroundings::read(),
+        isolated: config.isolated_uids.clone(),
+        listed: config.listed_libraries.clone(),
+    }
 }
 
 fn hash_limits(config: &Config) -> (HashLimits, u32) {

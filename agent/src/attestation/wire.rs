@@ -30,9 +30,10 @@ pub(super) enum Op {
         serial: u64,
         bind: bool,
     },
+    /// Each with what it had reached.
     Recheck {
-        caller: u64,
-        requester: u64,
+        caller: (u64, Reached),
+        requester: (u64, Reached),
     },
     Resolve {
         image: u64,
@@ -44,6 +45,30 @@ pub(super) enum Op {
     /// Configuration is read again, by the attestor itself.
     Reload,
     Ping,
+}
+
+/// The levels that an attestation gave a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reached {
+    pub(super) assurance: Assurance,
+    pub(super) with_jit: Assurance,
+}
+
+impl Reached {
+    /// None that could be lost: the process alone is asked for.
+    pub(super) const NOTHING: Self = Self { assurance: Assurance::Uid, with_jit: Assurance::Uid };
+
+    /// The lower of each.
+    pub(super) fn min(self, other: Self) -> Self {
+        Self {
+            assurance: self.assurance.min(other.assurance),
+            with_jit: self.with_jit.min(other.with_jit),
+        }
+    }
+
+    pub(super) fn of(facts: &ProcessFacts) -> Self {
+        Self { assurance: facts.assurance, with_jit: facts.assurance_with_jit }
+    }
 }
 
 /// Attestor to broker.
@@ -97,5 +122,6 @@ pub(super) struct Facts {
     pub(super) ancestry: Vec<ProcessFacts>,
     pub(super) via: Via,
     pub(super) assurance: Assurance,
+    pub(super) assurance_with_jit: Assurance,
     pub(super) advisory: Vec<String>,
 }

@@ -44,8 +44,8 @@ Facts: credential action scope delivery binding ttl at admin_socket advisory via
 target target_digest uid gid groups exe digest verity exe_owner tty session unit
 container cgroup invocation container_runtime pod lsm seccomp no_new_privs
 host_namespaces (those of mnt, pid, user, net that are the host's) assurance
-unreadable caller. What is left out: uid 1000, gid as
-uid, assurance 1, request, caller, no binding named, Monday 2026-01-05T12:00:00Z,
+assurance_with_jit unreadable caller. What is left out: uid 1000, gid as uid,
+assurance 1 with and without a JIT, request, caller, no binding named, Monday 2026-01-05T12:00:00Z,
 a digest of zeros, and otherwise nothing. [defaults] takes them for all cases,
 [credentials.NAME] takes class, issuer, owner, purpose, default_ttl and max_ttl.
 Exit code 0: all passed. 1: some did not, or something is wrong."

@@ -64,6 +64,8 @@ pub struct Config {
     pub enrolled_clients: Vec<PathBuf>,
     /// Uids of which nothing else runs: level 3.
     pub isolated_uids: BTreeSet<u32>,
+    /// SHA-256 of mapped files that count at level 2 though root does not own them.
+    pub listed_libraries: BTreeSet<[u8; 32]>,
     /// gRPC reflection.
     pub reflection: bool,
     /// How long SIGTERM waits for revocations.

@@ -190,6 +190,7 @@ impl Place<'_> {
                 (None, Mode::Host) => Vec::new(),
             },
             isolated_uids: self.isolated_uids(raw.isolated_uids.as_ref(), file_owner)?,
+            listed_libraries: self.listed_libraries(raw.listed_libraries.as_ref(), file_owner)?,
             reflection: raw.reflection.unwrap_or(false),
             stop_timeout: raw.stop_timeout.map_or(STOP_TIMEOUT, |span| span.0),
             lifetimes,
@@ -267,6 +268,33 @@ impl Place<'_> {
             );
         }
         Ok(uids.get_ref().iter().copied().collect())
+    }
+
+    fn listed_libraries(
+        &self,
+        digests: Option<&Spanned<Vec<String>>>,
+        file_owner: Option<u32>,
+    ) -> Result<BTreeSet<[u8; 32]>, ConfigError> {
+        let Some(digests) = digests else { return Ok(BTreeSet::new()) };
+        if file_owner != Some(0) && !digests.get_ref().is_empty() {
+            return Err(self.error(
+                digests,
+                format!(
+                    "listed_libraries vouches for files at level 2, so it counts only in a file that root owns; this one belongs to uid {}",
+                    file_owner.unwrap_or(self.env.euid)
+                ),
+            ));
+        }
+        let digest = |text: &String| {
+            let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
+            bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+                self.error(
+                    digests,
+                    format!("{text:?} is not a SHA-256 in lower-case hex, as sha256sum prints it"),
+                )
+            })
+        };
+        digests.get_ref().iter().map(digest).collect()
     }
 
     fn credential(

@@ -40,6 +40,7 @@ pub(super) struct RawAgent {
     pub(super) genuine_clients: Option<Vec<AbsolutePath>>,
     pub(super) enrolled_clients: Option<Vec<AbsolutePath>>,
     pub(super) isolated_uids: Option<Spanned<Vec<u32>>>,
+    pub(super) listed_libraries: Option<Spanned<Vec<String>>>,
     pub(super) reflection: Option<bool>,
     pub(super) stop_timeout: Option<Span>,
     pub(super) default_ttl: Option<Spanned<Span>>,

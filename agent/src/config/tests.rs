@@ -80,7 +80,7 @@ fn the_commented_example_is_a_valid_configuration_with_the_built_in_limits() {
     assert_eq!(orders.lifetimes.max_ttl, Duration::from_secs(8 * 3600));
 
     // What is commented out is valid too, but for what needs root or accounts.
-    let skip = ["user =", "admin_group", "isolated_uids", "rsa_bits"];
+    let skip = ["user =", "admin_group", "isolated_uids", "listed_libraries", "rsa_bits"];
     let mut all = String::new();
     for line in text.lines() {
         let bare = line.strip_prefix("# ").filter(|bare| bare.contains(" = "));
@@ -256,6 +256,27 @@ fn a_default_file_that_cannot_be_read_is_an_error_and_never_the_defaults() {
     let home = Home::new();
     std::fs::create_dir_all(home.dir.path().join(".config/jsi/agent.toml")).unwrap();
     assert!(matches!(load_in(None, None, &home.env), Err(ConfigError::Trust(_))));
+}
+
+#[test]
+fn listed_libraries_are_digests_in_a_file_that_root_owns() {
+    let home = Home::new();
+    let hex = "ab".repeat(32);
+    let path = home.file(&format!("[agent]\nlisted_libraries = [\"{hex}\"]\n"));
+    if nix::unistd::geteuid().is_root() {
+        let config = load_in(Some(&path), None, &home.env).unwrap();
+        assert!(config.listed_libraries.contains(&[0xab; 32]));
+        let wrong = home.file("[agent]\nlisted_libraries = [\"/usr/lib/libc.so.6\"]\n");
+        let error = load_in(Some(&wrong), None, &home.env).unwrap_err().to_string();
+        assert!(error.contains("is not a SHA-256"), "{error}");
+        let path = home.file(&format!("[agent]\nlisted_libraries = [\"{hex}\"]\n"));
+        std::os::unix::fs::chown(&path, Some(4711), None).unwrap();
+        std::os::unix::fs::chown(home.dir.path(), Some(4711), None).unwrap();
+    }
+    let euid = std::fs::metadata(&path).map(|m| std::os::unix::fs::MetadataExt::uid(&m)).unwrap();
+    let env = Environment { euid, ..home.env.clone() };
+    let error = load_in(Some(&path), None, &env).unwrap_err().to_string();
+    assert!(error.contains("only in a file that root owns"), "{error}");
 }
 
 #[test]

@@ -203,6 +203,7 @@ pub(super) fn holder(key: &RequesterKey) -> HolderRecord {
         pod: None,
         lsm: None,
         assurance: 1,
+        assurance_with_jit: None,
         missed: Vec::new(),
         caller: None,
     }

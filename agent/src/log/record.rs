@@ -415,6 +415,9 @@ pub struct HolderRecord {
     pub lsm: Option<String>,
     /// 0 to 4.
     pub assurance: u8,
+    /// What it would be with a just-in-time compiler, where that is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assurance_with_jit: Option<u8>,
     /// Why it is not one more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missed: Vec<String>,

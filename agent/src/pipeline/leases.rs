@@ -177,7 +177,7 @@ impl Pipeline {
         let still = move || -> Checked {
             let (attestor, attestation) = (attestor.clone(), Arc::clone(&attestation));
             Box::pin(async move {
-                let checked = attestor.recheck(&attestation).await;
+                let checked = attestor.still_there(&attestation).await;
                 checked.map_err(|changed| failures::attestation(&changed))
             })
         };

@@ -1,6 +1,6 @@
 //! Plain types as the log has them.
 
-use crate::attestation::{Attestation, ProcessFacts};
+use crate::attestation::{Assurance, Attestation, ProcessFacts};
 use crate::log::HolderRecord;
 
 /// Reasons that one record has: who is refused must not be able to make it long.
@@ -26,6 +26,9 @@ pub(super) fn holder(attestation: &Attestation) -> HolderRecord {
         pod: facts.around.pod.known().cloned(),
         lsm: facts.around.lsm.known().cloned(),
         assurance: attestation.assurance.level(),
+        assurance_with_jit: Some(attestation.assurance_with_jit)
+            .filter(|&more| more > attestation.assurance)
+            .map(Assurance::level),
         missed: missed(attestation),
         caller: (attestation.caller.pid != facts.pid).then_some(attestation.caller.pid),
     }

@@ -259,7 +259,7 @@ impl Policies {
                 Ok(reasons)
             }
             (Cedar::Deny, Some(first)) => {
-                let explainer = Explainer::new(&asked, &unreadable);
+                let explainer = Explainer::new(&asked, &unreadable, question.attestation);
                 let steps = explainer.forbidden(&reasons, &slice.rules, action);
                 let reason = format!("forbidden by {} ({})", first.name, first.place);
                 Err(Refusal::Because(reason, steps))
@@ -276,7 +276,8 @@ impl Policies {
         match self.ask(question, action, facts) {
             Ok(asked) => {
                 let unreadable = facts::unreadable(question.attestation);
-                Explainer::new(&asked, &unreadable).no_permit(&self.slice(facts).rules, action)
+                Explainer::new(&asked, &unreadable, question.attestation)
+                    .no_permit(&self.slice(facts).rules, action)
             }
             Err(reason) => (reason, Vec::new()),
         }

@@ -102,6 +102,7 @@ fn context(question: &Question<'_>, scope: EntityUid) -> Result<Record, String> 
         ("via".to_owned(), text(attestation.via.name())),
         ("scope".to_owned(), Value::new_entity_uid(scope)),
         ("assurance".to_owned(), level(attestation.assurance)),
+        ("assurance_with_jit".to_owned(), level(attestation.assurance_with_jit)),
         ("advisory".to_owned(), Value::new_bool(!attestation.advisory.is_empty())),
         ("delivery".to_owned(), text(question.delivery.name())),
         ("binding".to_owned(), text(question.binding.unwrap_or(BindingKind::Process).name())),
@@ -140,6 +141,7 @@ fn process(process: &ProcessFacts) -> Result<Record, String> {
         ("gid".to_owned(), number(process.gid)),
         ("session".to_owned(), number(process.session)),
         ("assurance".to_owned(), level(process.assurance)),
+        ("assurance_with_jit".to_owned(), level(process.assurance_with_jit)),
     ]);
     if let Some(exe) = process.exe.known() {
         facts.insert("digest".to_owned(), text(&exe.digest.hex()));

@@ -7,6 +7,7 @@ use super::entities::Asked;
 use super::facts::Whose;
 use super::load::{Rule, covers};
 use super::{Action, Condition, Outcome, Saw, Step};
+use crate::attestation::{Attestation, ProcessFacts};
 use cedar_policy::{EvalResult, Expression, eval_expression};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub(super) struct Explainer<'a> {
     asked: &'a Asked,
     /// Facts that could not be read: whose, which, why.
     unreadable: &'a [(Whose, &'static str, String)],
+    attestation: &'a Attestation,
     left: Cell<usize>,
 }
 
@@ -40,8 +42,12 @@ struct Trial {
 }
 
 impl<'a> Explainer<'a> {
-    pub(super) fn new(asked: &'a Asked, unreadable: &'a [(Whose, &'static str, String)]) -> Self {
-        Self { asked, unreadable, left: Cell::new(MAX_EVALUATIONS) }
+    pub(super) fn new(
+        asked: &'a Asked,
+        unreadable: &'a [(Whose, &'static str, String)],
+        attestation: &'a Attestation,
+    ) -> Self {
+        Self { asked, unreadable, attestation, left: Cell::new(MAX_EVALUATIONS) }
     }
 
     /// The reason and the steps where no permit applies.
@@ -163,9 +169,13 @@ impl<'a> Explainer<'a> {
     }
 
     fn condition(&self, clause: &Clause, outcome: Outcome, absent: bool) -> Condition {
+        let saw: Vec<Saw> = clause.values.iter().map(|named| self.saw(named)).collect();
+        let short = saw.iter().filter(|_| outcome == Outcome::NotSatisfied);
+        let note = short.filter_map(|saw| shortfall(self.attestation, &saw.name)).next();
         Condition {
             outcome,
-            saw: clause.values.iter().map(|named| self.saw(named)).collect(),
+            saw,
+            note: note.unwrap_or_default(),
             wanted: clause.wanted.clone(),
             either: clause.either.iter().map(|side| self.alternative(side, absent)).collect(),
             ..Condition::of(clause.text.clone())
@@ -256,9 +266,38 @@ fn words(condition: &Condition) -> String {
     let mut values: Vec<String> =
         condition.either.iter().chain([condition]).map(saw).filter(|saw| !saw.is_empty()).collect();
     values.dedup();
+    let why = if note.is_empty() { String::new() } else { format!("; {note}") };
     if values.is_empty() {
-        format!("{text} is false")
+        format!("{text} is false{why}")
     } else {
-        format!("{text} is false: {}", values.join(", "))
+        format!("{text} is false: {}{why}", values.join(", "))
     }
+}
+
+/// Why a level that a policy asks for was not reached: the reasons for the
+/// lowest that was missed.
+fn shortfall(attestation: &Attestation, name: &str) -> Option<String> {
+    let (whose, attribute) = name.rsplit_once('.')?;
+    let level: fn(&ProcessFacts) -> u8 = match attribute {
+        "assurance" => |facts| facts.assurance.level(),
+        "assurance_with_jit" => |facts| facts.assurance_with_jit.level(),
+        _ => return None,
+    };
+    let (caller, requester) = (&attestation.caller, &attestation.requester);
+    let (who, facts) = match whose {
+        "principal" => ("the requester", requester),
+        "context.caller" | "context.target" => ("the caller", caller),
+        "context" if level(caller) < level(requester) => ("the caller", caller),
+        "context" => ("the requester", requester),
+        _ => return None,
+    };
+    let missed = level(facts) + 1;
+    let reasons: Vec<&str> = facts
+        .shortfalls
+        .iter()
+        .filter(|shortfall| shortfall.level.level() == missed)
+        .map(|shortfall| shortfall.reason.as_str())
+        .collect();
+    let reasons = (!reasons.is_empty()).then(|| reasons.join("; "))?;
+    Some(shortened(format!("{who} does not reach {missed}: {reasons}")))
 }

@@ -105,7 +105,7 @@ fn never(name: &str, literal: &Value) -> Option<Lint> {
             "hour" => 0..=23,
             "minute" => 0..=59,
             "weekday" => 1..=7,
-            "assurance" => 0..=4,
+            "assurance" | "assurance_with_jit" => 0..=4,
             _ => return None,
         };
         let wrong = format!("{name} is {} to {}, never {number}", most.start(), most.end());

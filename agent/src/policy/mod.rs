@@ -406,7 +406,7 @@ pub struct Condition {
     pub wanted: Option<String>,
     /// The sides of its `||`, none of which had to hold alone.
     pub either: Vec<Condition>,
-    /// Why it could not be evaluated.
+    /// Why it could not be evaluated, or why what it saw is as it is.
     pub note: String,
 }
 

@@ -60,8 +60,10 @@ pub struct SupposedProcess {
     pub no_new_privs: Option<bool>,
     /// Its namespaces.
     pub namespaces: Option<Namespaces>,
-    /// Level of assurance, 0 to 4; `None`: 1, as this version reaches.
+    /// Level of assurance, 0 to 4; `None`: 1.
     pub assurance: Option<Assurance>,
+    /// What it would be with a just-in-time compiler; `None`: `assurance`.
+    pub assurance_with_jit: Option<Assurance>,
     /// Of [`MAY_BE_UNREADABLE`](Self::MAY_BE_UNREADABLE), those that cannot be read.
     pub unreadable: BTreeSet<String>,
 }
@@ -131,9 +133,11 @@ impl Supposed {
             (None, Via::GenuineClient | Via::EnrolledClient) => self.client().facts(),
         };
         let assurance = caller.assurance.min(requester.assurance);
+        let assurance_with_jit = caller.assurance_with_jit.min(requester.assurance_with_jit);
         let advisory = if self.advisory { vec!["supposed".to_owned()] } else { Vec::new() };
         Attestation {
             assurance,
+            assurance_with_jit,
             caller,
             requester,
             ancestry: Vec::new(),
@@ -210,6 +214,10 @@ impl SupposedProcess {
             cgroup: self.fact("cgroup", &self.cgroup),
             around: self.around(),
             assurance: self.assurance.unwrap_or(Assurance::Executable),
+            assurance_with_jit: self
+                .assurance_with_jit
+                .or(self.assurance)
+                .unwrap_or(Assurance::Executable),
             shortfalls: Vec::new(),
         }
     }

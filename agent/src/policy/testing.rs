@@ -38,6 +38,7 @@ pub fn process(uid: u32, exe: &str) -> ProcessFacts {
         cgroup: Fact::Absent,
         around: Around::NOTHING,
         assurance: Assurance::Executable,
+        assurance_with_jit: Assurance::Executable,
         shortfalls: Vec::new(),
     }
 }
@@ -47,6 +48,7 @@ pub fn direct(process: ProcessFacts) -> Attestation {
     Attestation {
         caller: process.clone(),
         assurance: process.assurance,
+        assurance_with_jit: process.assurance_with_jit,
         requester: process,
         ancestry: Vec::new(),
         via: Via::Direct,

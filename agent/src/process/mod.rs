@@ -38,6 +38,6 @@ pub use seqpacket::{AsyncSeqPacket, MAX_DATAGRAM, SeqPacket};
 pub use settings::Settings;
 pub use sys::readable::readable;
 pub use sys::timer::BootTimer;
-pub use sys::{features, image, peer, pidfd};
+pub use sys::{features, image, mappings, peer, pidfd};
 pub use unwrapping::{PATIENCE, start as start_unwrapping};
 pub use watch::ended;

@@ -78,6 +78,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=4),
           help_heading = "Who")]
     assurance: Option<u8>,
+    /// Let it have a just-in-time compiler, as node and java do
+    #[arg(long, requires = "assurance", help_heading = "Who")]
+    jit: bool,
     /// What may be done: use (all that a holder does), request, renew, release, list, wrap
     #[arg(long, value_name = "ACTION", hide_possible_values = true, help_heading = "What",
           value_parser = ["use", "request", "renew", "release", "list", "wrap"])]
@@ -315,6 +318,7 @@ fn policy(arguments: &Arguments, seen: Seen) -> Result<PolicyText, Failure> {
         target,
         target_digest,
         assurance: arguments.assurance,
+        jit: arguments.jit,
         delivery: arguments.delivery.clone(),
         scope,
         between: arguments.between,

@@ -8,7 +8,7 @@ fn level_1_reason(facts: &ProcessFacts) -> &str {
 }
 
 #[tokio::test]
-async fn a_plain_process_reaches_level_1_with_its_path_digest_and_ancestors() {
+async fn a_plain_process_reaches_level_2_with_its_path_digest_and_ancestors() {
     let attestor = start(config(), &[]);
     let peer = Peers::sleep();
     let seen = attest(&attestor, peer.pid()).await.unwrap();
@@ -22,7 +22,8 @@ async fn a_plain_process_reaches_level_1_with_its_path_digest_and_ancestors() {
     assert_eq!(seen.ancestry[0].pid, std::process::id());
     assert!(seen.ancestry.len() > 1);
     if randomised() {
-        assert_eq!(seen.assurance, Assurance::Executable, "{:?}", seen.caller.shortfalls);
+        assert_eq!(seen.assurance, Assurance::Image, "{:?}", seen.caller.shortfalls);
+        assert_eq!(seen.assurance_with_jit, Assurance::Image);
     }
     attestor.recheck(&seen).await.unwrap();
     let again = attestor.attest(seen.caller_image).await.unwrap();

@@ -2,6 +2,7 @@
 
 mod level;
 mod link;
+mod mapped;
 mod refused;
 mod requester;
 
@@ -96,6 +97,7 @@ fn config() -> Config {
         genuine_clients: vec![],
         enrolled_clients: vec![],
         isolated_uids: std::collections::BTreeSet::new(),
+        listed_libraries: std::collections::BTreeSet::new(),
         reflection: false,
         stop_timeout: Duration::from_secs(1),
         lifetimes: Lifetimes {

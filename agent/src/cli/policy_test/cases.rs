@@ -108,6 +108,7 @@ facts! {
     no_new_privs: bool,
     host_namespaces: Spanned<BTreeSet<String>>,
     assurance: Spanned<u8>,
+    assurance_with_jit: Spanned<u8>,
     unreadable: Spanned<BTreeSet<String>>,
     caller: RawProcess,
 }
@@ -136,6 +137,7 @@ struct RawProcess {
     no_new_privs: Option<bool>,
     host_namespaces: Option<Spanned<BTreeSet<String>>>,
     assurance: Option<Spanned<u8>>,
+    assurance_with_jit: Option<Spanned<u8>>,
     unreadable: Option<Spanned<BTreeSet<String>>>,
 }
 
@@ -341,13 +343,8 @@ impl Place<'_> {
                 .as_ref()
                 .map(|kinds| self.namespaces(kinds))
                 .transpose()?,
-            assurance: match &raw.assurance {
-                None => None,
-                Some(given) => Some(
-                    Assurance::of_level(*given.get_ref())
-                        .ok_or_else(|| self.at(given, "a level is 0 to 4"))?,
-                ),
-            },
+            assurance: self.level(raw.assurance.as_ref())?,
+            assurance_with_jit: self.level(raw.assurance_with_jit.as_ref())?,
             unreadable: raw.unreadable.as_ref().map(|it| it.get_ref().clone()).unwrap_or_default(),
         })
     }
@@ -359,6 +356,13 @@ impl Place<'_> {
             let all = Namespaces::KINDS.join(", ");
             self.at(kinds, format!("{kind:?} is none of {all}"))
         })
+    }
+
+    fn level(&self, given: Option<&Spanned<u8>>) -> Result<Option<Assurance>, ConfigError> {
+        let level = |given: &Spanned<u8>| {
+            Assurance::of_level(*given.get_ref()).ok_or_else(|| self.at(given, "a level is 0 to 4"))
+        };
+        given.map(level).transpose()
     }
 
     fn expected(&self, case: &RawCase) -> Result<Option<Expected>, ConfigError> {
@@ -469,6 +473,7 @@ impl RawFacts {
             no_new_privs: own.no_new_privs,
             host_namespaces: own.host_namespaces,
             assurance: own.assurance,
+            assurance_with_jit: own.assurance_with_jit,
             unreadable: own.unreadable,
         }
     }

@@ -160,6 +160,7 @@ pub(super) fn attestation(given: &Attestation) -> v1::Attestation {
         requester: Some(process(&given.requester)),
         ancestry: given.ancestry.iter().map(process).collect(),
         assurance: u32::from(given.assurance.level()),
+        assurance_with_jit: u32::from(given.assurance_with_jit.level()),
         advisory: !given.advisory.is_empty(),
         advisory_reasons: given.advisory.clone(),
         via: match given.via {
@@ -197,6 +198,7 @@ fn process(facts: &ProcessFacts) -> v1::Process {
         tty: text(&facts.tty, "tty"),
         session: facts.session,
         assurance: u32::from(facts.assurance.level()),
+        assurance_with_jit: Some(u32::from(facts.assurance_with_jit.level())),
         shortfalls: facts
             .shortfalls
             .iter()

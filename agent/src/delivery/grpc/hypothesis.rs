@@ -84,6 +84,15 @@ fn process(whose: &str, given: v1::Process) -> Result<SupposedProcess, Failure> 
             Failure::field(&field("seccomp"), "is none of disabled, strict, filter")
         })?),
     };
+    let with_jit = given
+        .assurance_with_jit
+        .map(|level| {
+            u8::try_from(level)
+                .ok()
+                .and_then(Assurance::of_level)
+                .ok_or_else(|| Failure::field(&field("assurance_with_jit"), "is not 0 to 4"))
+        })
+        .transpose()?;
     // `name: why`, as `whoami` says it.
     let named = |text: &String| text.split(':').next().unwrap_or_default().trim().to_owned();
     Ok(SupposedProcess {
@@ -107,6 +116,7 @@ fn process(whose: &str, given: v1::Process) -> Result<SupposedProcess, Failure> 
         no_new_privs: given.no_new_privs,
         namespaces: given.namespaces.map(namespaces),
         assurance: Some(level),
+        assurance_with_jit: with_jit,
         unreadable: given.unreadable.iter().map(named).collect(),
     })
 }

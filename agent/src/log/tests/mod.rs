@@ -48,6 +48,7 @@ fn lease(n: u32) -> LeaseRecord {
             pod: None,
             lsm: None,
             assurance: 1,
+            assurance_with_jit: None,
             missed: Vec::new(),
             caller: None,
         },

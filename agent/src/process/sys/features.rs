@@ -1,6 +1,7 @@
 //! What this kernel can do, found by asking it: a version number says nothing
 //! of what a distribution took out, or a container forbids.
 
+use super::mappings::{MapQuery, PageScan, ask, file_ioctl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::ffi::{c_int, c_void};
 use std::fs::File;
@@ -104,68 +105,22 @@ fn pidfd_info() -> io::Result<Option<u64>> {
     super::pidfd::info(own_pidfd()?).map(|_| None)
 }
 
-/// `struct pm_scan_arg` (linux/fs.h, Linux 6.7).
-#[repr(C)]
-#[derive(Default)]
-struct PageScan {
-    size: u64,
-    flags: u64,
-    start: u64,
-    end: u64,
-    walk_end: u64,
-    vec: u64,
-    vec_len: u64,
-    max_pages: u64,
-    inverted: u64,
-    mask: u64,
-    any: u64,
-    back: u64,
-}
-
-/// `struct procmap_query` (linux/fs.h, Linux 6.11).
-#[repr(C)]
-#[derive(Default)]
-struct MapQuery {
-    size: u64,
-    flags: u64,
-    address: u64,
-    start: u64,
-    end: u64,
-    vma_flags: u64,
-    page_size: u64,
-    offset: u64,
-    inode: u64,
-    major: u32,
-    minor: u32,
-    name_size: u32,
-    build_id_size: u32,
-    name: u64,
-    build_id: u64,
-}
-
-/// `_IOWR('f', number, size)`.
-const fn file_ioctl(number: u32, size: usize) -> libc::Ioctl {
-    (3 << 30) | ((size as libc::Ioctl) << 16) | ((b'f' as libc::Ioctl) << 8) | number as libc::Ioctl
-}
-
 fn pagemap_scan() -> io::Result<Option<u64>> {
     let size = size_of::<PageScan>();
-    let mut scan = PageScan { size: size as u64, ..PageScan::default() };
+    let mut scan = PageScan::sized();
     ask_file("/proc/self/pagemap", file_ioctl(16, size), (&raw mut scan).cast())
 }
 
 fn procmap_query() -> io::Result<Option<u64>> {
     let size = size_of::<MapQuery>();
-    let mut query = MapQuery { size: size as u64, ..MapQuery::default() };
-    // PROCMAP_QUERY_COVERING_OR_NEXT_VMA: there is always a first mapping.
-    query.flags = 0x10;
+    let mut query = MapQuery::of_the_first();
     ask_file("/proc/self/maps", file_ioctl(17, size), (&raw mut query).cast())
 }
 
 fn ask_file(path: &str, request: libc::Ioctl, argument: *mut c_void) -> io::Result<Option<u64>> {
     let file = File::open(path)?;
     // SAFETY: each caller gives a structure of the size that its request names.
-    answered(unsafe { libc::ioctl(file.as_raw_fd(), request, argument) }.into()).map(|_| None)
+    unsafe { ask(file, request, argument) }.map(|_| None)
 }
 
 fn memfd_secret() -> io::Result<Option<u64>> {

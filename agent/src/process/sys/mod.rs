@@ -4,6 +4,7 @@ pub mod fds;
 pub mod features;
 pub mod fork;
 pub mod image;
+pub mod mappings;
 pub mod peer;
 pub mod pidfd;
 pub(super) mod readable;

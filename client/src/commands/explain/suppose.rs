@@ -83,6 +83,9 @@ pub(super) struct Facts {
     /// Its level of assurance, 0 to 4 [default: 1]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(0..=4))]
     assurance: Option<u32>,
+    /// The same if its just-in-time compiler did not count [default: --assurance]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(0..=4))]
+    assurance_with_jit: Option<u32>,
     /// A fact that cannot be read: exe, tty, unit, container, cgroup, invocation,
     /// container_runtime, pod, lsm, seccomp, no_new_privs, namespaces
     #[arg(long, value_name = "FACT", value_parser = UNREADABLE, hide_possible_values = true)]
@@ -142,6 +145,7 @@ impl Facts {
             && self.uid.is_none()
             && self.gid.is_empty()
             && self.assurance.is_none()
+            && self.assurance_with_jit.is_none()
             && self.unreadable.is_empty()
             && self.no_new_privs.is_none()
             && self.host_namespaces.is_empty()
@@ -224,6 +228,7 @@ fn as_supposed(asked: Hypothesis, facts: Facts) -> Result<Hypothesis, Failure> {
         namespaces: namespaces(&facts.host_namespaces),
         tty: facts.tty.unwrap_or_default(),
         assurance: facts.assurance.unwrap_or(1),
+        assurance_with_jit: facts.assurance_with_jit,
         unreadable: facts.unreadable,
         ..Default::default()
     };

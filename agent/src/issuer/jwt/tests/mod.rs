@@ -194,6 +194,7 @@ fn operator() -> HolderRecord {
         pod: None,
         lsm: None,
         assurance: 1,
+        assurance_with_jit: None,
         missed: Vec::new(),
         caller: None,
     }
