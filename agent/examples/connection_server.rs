@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let refused: Refused = Arc::new(|peer, why| println!("refused pid {}: {why}", peer.pid));
     let limits = AcceptLimits::new(&Limits::default());
     let sessions =
-        accept_loop(socket.listener, Channel::Agent, Arc::new(AnyImage), limits, refused);
+        accept_loop(socket.listener, None, Channel::Agent, Arc::new(AnyImage), limits, refused);
     println!("ready");
     tonic::transport::Server::builder()
         .serve_with_incoming(HealthServer::new(Checker), sessions)

@@ -2,7 +2,8 @@
 //! would bring a worker task, balancing and reconnection that a short command
 //! pays for and does not use.
 
-use crate::discovery::Socket;
+use crate::bootstrap;
+use crate::discovery::{Origin, Socket};
 use crate::error::Error;
 use crate::trust::Trust;
 use http::Uri;
@@ -45,8 +46,17 @@ pub(crate) async fn open(at: &Socket, trust: &Trust) -> Result<Connection, Error
 
 async fn open_once(at: &Socket, trust: &Trust) -> Result<Connection, Error> {
     let unreachable = |source| Error::Unreachable { socket: at.clone(), source };
-    trust.check_directory(&at.path)?;
-    let stream = dial(at).map_err(unreachable)?;
+    let stream = match at.origin {
+        Origin::Descriptor(number) => {
+            let stream = bootstrap::dial(at, number)?;
+            stream.set_nonblocking(true).map_err(unreachable)?;
+            stream
+        }
+        _ => {
+            trust.check_directory(&at.path)?;
+            dial(at).map_err(unreachable)?
+        }
+    };
     let server_uid = getsockopt(&stream, sockopt::PeerCredentials)
         .map_err(|errno| unreachable(errno.into()))?
         .uid();

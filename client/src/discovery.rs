@@ -27,6 +27,9 @@ pub enum Origin {
     System,
     /// It stands beside the agent socket.
     Beside,
+    /// An inherited descriptor of that number, which `$JSI_AUTH_FD` names; the
+    /// path is the one that it was connected to.
+    Descriptor(i32),
     /// The program or a flag.
     Given,
 }
@@ -38,6 +41,7 @@ impl fmt::Display for Origin {
             Self::RuntimeDir => f.write_str("from $XDG_RUNTIME_DIR"),
             Self::System => f.write_str("the host agent's place"),
             Self::Beside => f.write_str("beside the agent socket; $JSI_ADMIN_SOCK overrides it"),
+            Self::Descriptor(number) => write!(f, "by descriptor {number}, from $JSI_AUTH_FD"),
             Self::Given => f.write_str("as given"),
         }
     }
@@ -51,11 +55,18 @@ impl Socket {
     }
 }
 
-/// The agent socket: `$JSI_AUTH_SOCK`, else `$XDG_RUNTIME_DIR/jsi/agent.sock`
+/// The agent socket: what the descriptor in `$JSI_AUTH_FD` leads to, where it is
+/// one; else `$JSI_AUTH_SOCK`, else `$XDG_RUNTIME_DIR/jsi/agent.sock`
 /// where there is one, else `/run/jsi/agent.sock` where there is one; where
 /// there is neither, the first place that a user agent would take.
 #[must_use]
 pub fn agent_socket() -> Socket {
+    inherited().unwrap_or_else(agent_socket_by_path)
+}
+
+/// The same without `$JSI_AUTH_FD`.
+#[must_use]
+pub(crate) fn agent_socket_by_path() -> Socket {
     agent_socket_in(&|name| std::env::var_os(name), &|path| path.symlink_metadata().is_ok())
 }
 
@@ -64,8 +75,27 @@ pub fn agent_socket() -> Socket {
 pub fn admin_socket() -> Socket {
     match std::env::var_os("JSI_ADMIN_SOCK").filter(|value| !value.is_empty()) {
         Some(path) => Socket { path: path.into(), origin: Origin::Variable("JSI_ADMIN_SOCK") },
-        None => Socket { path: admin_beside(&agent_socket().path), origin: Origin::Beside },
+        None => {
+            Socket { path: beside(&agent_socket_by_path().path, "admin"), origin: Origin::Beside }
+        }
     }
+}
+
+/// What `$JSI_AUTH_FD` names, where that is a connection to an agent's bootstrap
+/// socket: programs often close what they inherit and leave the variable.
+#[must_use]
+pub fn inherited() -> Option<Socket> {
+    let number = std::env::var("JSI_AUTH_FD").ok()?.parse().ok()?;
+    let peer: nix::sys::socket::UnixAddr = nix::sys::socket::getpeername(number).ok()?;
+    let path = peer.path()?.to_owned();
+    let is_bootstrap = path.file_name()? == "bootstrap.sock"
+        || path.extension().is_some_and(|end| end == "bootstrap");
+    is_bootstrap.then_some(Socket { path, origin: Origin::Descriptor(number) })
+}
+
+/// The socket for packets of that agent.
+pub(crate) fn bootstrap_beside(agent: &Socket) -> Socket {
+    Socket { path: beside(&agent.path, "bootstrap"), origin: agent.origin.clone() }
 }
 
 fn agent_socket_in(
@@ -88,12 +118,12 @@ fn agent_socket_in(
 }
 
 /// `agent.sock` becomes `admin.sock`; any other name gains `.admin`.
-fn admin_beside(agent: &Path) -> PathBuf {
+fn beside(agent: &Path, what: &str) -> PathBuf {
     if agent.file_name() == Some(OsStr::new("agent.sock")) {
-        return agent.with_file_name("admin.sock");
+        return agent.with_file_name(format!("{what}.sock"));
     }
     let mut path = agent.as_os_str().to_owned();
-    path.push(".admin");
+    path.push(format!(".{what}"));
     path.into()
 }
 
@@ -132,8 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn the_admin_socket_stands_beside_the_agent_socket() {
-        assert_eq!(admin_beside(Path::new("/r/agent.sock")), Path::new("/r/admin.sock"));
-        assert_eq!(admin_beside(Path::new("/r/other")), Path::new("/r/other.admin"));
+    fn the_other_sockets_stand_beside_the_agent_socket() {
+        let beside = |agent: &str, what| beside(Path::new(agent), what);
+        assert_eq!(beside("/r/agent.sock", "admin"), Path::new("/r/admin.sock"));
+        assert_eq!(beside("/r/other", "admin"), Path::new("/r/other.admin"));
+        assert_eq!(beside("/r/agent.sock", "bootstrap"), Path::new("/r/bootstrap.sock"));
     }
 }

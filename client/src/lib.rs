@@ -16,6 +16,7 @@
 
 mod admin;
 mod agent;
+mod bootstrap;
 mod bulk;
 mod connect;
 mod discovery;
@@ -28,8 +29,9 @@ mod ttl;
 
 pub use admin::{Admin, NewSecret};
 pub use agent::{Agent, Request, Watch};
+pub use bootstrap::bootstrap;
 pub use bulk::{AgeFile, AgeFiles, Backup, BackupPart, Imported, NewValues, RestoreHow};
-pub use discovery::{Origin, Socket, admin_socket, agent_socket};
+pub use discovery::{Origin, Socket, admin_socket, agent_socket, inherited};
 pub use error::{Error, Kind, Refusal};
 pub use jsi_proto::{Message, v1};
 pub use lease::{Leased, SecretField};

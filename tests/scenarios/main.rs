@@ -4,6 +4,7 @@
 
 mod audit;
 mod backup;
+mod broker_fd;
 mod completions;
 mod delivery;
 mod doctor;

@@ -81,10 +81,22 @@ pub struct Config {
 }
 
 impl Config {
+    /// The socket for packets, beside the agent socket: `agent.sock` becomes
+    /// `bootstrap.sock`; any other name gains `.bootstrap`.
+    #[must_use]
+    pub fn bootstrap_socket(&self) -> PathBuf {
+        if self.socket.file_name().is_some_and(|name| name == "agent.sock") {
+            return self.socket.with_file_name("bootstrap.sock");
+        }
+        let mut path = self.socket.clone().into_os_string();
+        path.push(".bootstrap");
+        path.into()
+    }
+
     /// Every place on disk that the agent uses: what it is, and its path.
     #[must_use]
     pub fn places(&self) -> Vec<(&'static str, String)> {
-        let own = std::env::current_exe().ok();
+        let (own, bootstrap) = (std::env::current_exe().ok(), self.bootstrap_socket());
         let one = [
             ("configuration", self.source.as_deref()),
             ("policies", Some(self.policy_dir.as_path())),
@@ -93,6 +105,7 @@ impl Config {
             ("identity", Some(&self.identity)),
             ("agent socket", Some(&self.socket)),
             ("admin socket", Some(&self.admin_socket)),
+            ("bootstrap socket", Some(&bootstrap)),
             ("agent binary", own.as_deref()),
         ];
         let one = one.into_iter().filter_map(|(what, path)| Some((what, path?)));

@@ -3,7 +3,9 @@
 
 use super::limits::{AcceptLimits, Slot};
 use super::state::State;
-use super::{Channel, Connection, ImageId, Peer, Refusal, Refused, Session, Witness, peer};
+use super::{
+    Channel, Connection, ImageId, Peer, Refusal, Refused, Session, Witness, bootstrap, peer,
+};
 use crate::process::peer::{name_senders, names_senders};
 use nix::errno::Errno;
 use std::fs::File;
@@ -34,15 +36,27 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// Each refused peer is told to `refused`, once. A peer over the limits is
 /// accepted for one answer, which [`Connection::answered`] turns into its
 /// refusal; too many of those are just closed.
+///
+/// `bootstrap` listens for packets by which programs that may make no socket
+/// themselves ask for one; these sockets come out of the same stream.
 pub fn accept_loop(
     listener: StdListener,
+    bootstrap: Option<StdListener>,
     channel: Channel,
     witness: Arc<dyn Witness>,
     limits: Arc<AcceptLimits>,
     refused: Refused,
 ) -> impl Stream<Item = io::Result<Session>> + Send + 'static {
     let (sessions, stream) = mpsc::channel(READY);
-    let door = Door { channel, witness, limits, refused, sessions };
+    let door = Door { channel, witness, limits, refused, sessions, bootstrapped: false };
+    if let Some(listener) = bootstrap {
+        let door = Door { bootstrapped: true, ..door.clone() };
+        tokio::spawn(async move {
+            if let Err(error) = bootstrap::run(&door, listener).await {
+                tracing::error!(%error, "the bootstrap socket is closed");
+            }
+        });
+    }
     tokio::spawn(async move {
         if let Err(error) = door.run(listener).await {
             let _ = door.sessions.send(Err(error)).await;
@@ -52,12 +66,14 @@ pub fn accept_loop(
 }
 
 #[derive(Clone)]
-struct Door {
+pub(super) struct Door {
     channel: Channel,
     witness: Arc<dyn Witness>,
-    limits: Arc<AcceptLimits>,
-    refused: Refused,
+    pub(super) limits: Arc<AcceptLimits>,
+    pub(super) refused: Refused,
     sessions: mpsc::Sender<io::Result<Session>>,
+    /// Its guests have asked for their socket by a packet.
+    bootstrapped: bool,
 }
 
 impl Door {
@@ -115,12 +131,39 @@ impl Door {
         }
     }
 
+    /// Resolves when nobody takes sessions any more.
+    pub(super) async fn closed(&self) {
+        self.sessions.closed().await;
+    }
+
     /// Has the witness look at the peer, and hands the session over.
     async fn admit(&self, guest: Guest, slot: Slot) {
+        let image = self.look(&guest).await;
+        self.hand_over(guest, image, slot).await;
+    }
+
+    /// Notes the peer's image.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(super) async fn look(&self, guest: &Guest) -> Result<ImageId, Refusal> {
         let image = timeout_at(guest.deadline, async {
             self.witness.open(guest.peer, guest.pidfd.as_fd()).await
         });
-        let image = image.await.unwrap_or(Err(Refusal::NoAttestor));
+        image.await.unwrap_or(Err(Refusal::NoAttestor))
+    }
+
+    /// The image is not wanted after all.
+    pub(super) fn forget(&self, image: ImageId) {
+        self.witness.forget(image);
+    }
+
+    pub(super) async fn hand_over(
+        &self,
+        guest: Guest,
+        image: Result<ImageId, Refusal>,
+        slot: Slot,
+    ) {
         let session = match image {
             Ok(image) => self.session(guest, Ok(image), slot),
             Err(refusal) => {
@@ -166,8 +209,16 @@ impl Door {
         };
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let session = Arc::new(state);
-        let connection =
-            Connection { id, channel: self.channel, peer, pidfd, image, session, witness };
+        let connection = Connection {
+            id,
+            channel: self.channel,
+            bootstrapped: self.bootstrapped,
+            peer,
+            pidfd,
+            image,
+            session,
+            witness,
+        };
         let timeout = self.limits.write_timeout;
         let made = Session::new(stream, Arc::new(connection), deadline, timeout, slot);
         made.inspect_err(|error| {
@@ -179,11 +230,11 @@ impl Door {
 }
 
 /// An accepted socket that is not a session yet.
-struct Guest {
-    stream: UnixStream,
-    peer: Peer,
-    pidfd: Arc<OwnedFd>,
-    deadline: Instant,
+pub(super) struct Guest {
+    pub(super) stream: UnixStream,
+    pub(super) peer: Peer,
+    pub(super) pidfd: Arc<OwnedFd>,
+    pub(super) deadline: Instant,
 }
 
 /// Sees to it that senders are named. The socket inherits that at connect, so

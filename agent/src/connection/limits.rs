@@ -5,12 +5,24 @@ use crate::config::Limits;
 use crate::mutants::{Check, on};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections over the limit that are still told so, instead of just closed.
 const RESERVE: u32 = 32;
 /// Of those, how many one uid may have, so that it cannot take them all.
 const RESERVE_PER_UID: u32 = 4;
+
+/// Sockets that one uid may ask for by packets in a second, and at once after a
+/// while of silence: each costs the attestor as much as a connection.
+const BOOTSTRAPS_PER_SECOND: f64 = 50.0;
+const BOOTSTRAPS_AT_ONCE: f64 = 100.0;
+/// Uids whose packets are counted; the fullest buckets are forgotten first.
+const BOOTSTRAP_UIDS: usize = 1024;
+
+/// Connections for packets that may be open at once, and of one uid: each
+/// `jsi exec --broker-fd` that runs holds one.
+const BOOTSTRAPS: u32 = 256;
+const BOOTSTRAPS_PER_UID: u32 = 64;
 
 /// Connections over the limits that the admin socket has to itself, so that
 /// whoever takes all the others cannot keep an operator from revoking.
@@ -23,12 +35,20 @@ pub struct AcceptLimits {
     pub(super) challenge_timeout: Duration,
     pub(super) write_timeout: Duration,
     counts: Mutex<Counts>,
+    bootstraps: Mutex<HashMap<u32, Bucket>>,
+}
+
+/// What is left of a uid's [`BOOTSTRAPS_AT_ONCE`], and when it was so.
+struct Bucket {
+    left: f64,
+    at: Instant,
 }
 
 #[derive(Default)]
 struct Counts {
     open: Count,
     reserve: Count,
+    bootstrap: Count,
 }
 
 #[derive(Default)]
@@ -41,7 +61,15 @@ struct Count {
 pub(super) struct Slot {
     limits: Arc<AcceptLimits>,
     uid: u32,
-    reserve: bool,
+    kind: Kind,
+}
+
+/// What a place is counted among.
+#[derive(Clone, Copy)]
+enum Kind {
+    Open,
+    Reserve,
+    Bootstrap,
 }
 
 impl AcceptLimits {
@@ -58,6 +86,7 @@ impl AcceptLimits {
             challenge_timeout: limits.challenge_timeout,
             write_timeout: limits.write_timeout,
             counts: Mutex::new(Counts::default()),
+            bootstraps: Mutex::default(),
         })
     }
 
@@ -82,7 +111,7 @@ impl AcceptLimits {
         let (all, each) =
             (self.connections.saturating_add(more), self.per_uid.saturating_add(more));
         if self.lock().open.take(uid, all, each) {
-            return Ok(Slot { limits: Arc::clone(self), uid, reserve: false });
+            return Ok(Slot { limits: Arc::clone(self), uid, kind: Kind::Open });
         }
         let (total, per_uid) = (self.connections, self.per_uid);
         Err(Refusal::Limit(format!(
@@ -96,8 +125,36 @@ impl AcceptLimits {
         self.lock().reserve.take(uid, RESERVE, RESERVE_PER_UID).then(|| Slot {
             limits: Arc::clone(self),
             uid,
-            reserve: true,
+            kind: Kind::Reserve,
         })
+    }
+
+    /// Takes a place for a connection for packets.
+    ///
+    /// # Errors
+    /// `Refusal::Limit`.
+    pub(super) fn take_bootstrap(self: &Arc<Self>, uid: u32) -> Result<Slot, Refusal> {
+        if self.lock().bootstrap.take(uid, BOOTSTRAPS, BOOTSTRAPS_PER_UID) {
+            return Ok(Slot { limits: Arc::clone(self), uid, kind: Kind::Bootstrap });
+        }
+        Err(Refusal::Limit(format!(
+            "too many bootstrap connections: at most {BOOTSTRAPS} at once, and {BOOTSTRAPS_PER_UID} of one uid"
+        )))
+    }
+
+    /// How long a uid has to wait until it is given another socket by packet.
+    pub(super) fn next_bootstrap(&self, uid: u32, now: Instant) -> Duration {
+        let mut buckets = self.bootstraps.lock().unwrap_or_else(PoisonError::into_inner);
+        let filled = |bucket: &Bucket| {
+            let since = now.saturating_duration_since(bucket.at).as_secs_f64();
+            (bucket.left + since * BOOTSTRAPS_PER_SECOND).min(BOOTSTRAPS_AT_ONCE)
+        };
+        if buckets.len() >= BOOTSTRAP_UIDS {
+            buckets.retain(|_, bucket| filled(bucket) < BOOTSTRAPS_AT_ONCE);
+        }
+        let bucket = buckets.entry(uid).or_insert(Bucket { left: BOOTSTRAPS_AT_ONCE, at: now });
+        *bucket = Bucket { left: filled(bucket) - 1.0, at: now };
+        Duration::from_secs_f64((-bucket.left).max(0.0) / BOOTSTRAPS_PER_SECOND)
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -132,7 +189,11 @@ impl Count {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut counts = self.limits.lock();
-        let count = if self.reserve { &mut counts.reserve } else { &mut counts.open };
+        let count = match self.kind {
+            Kind::Open => &mut counts.open,
+            Kind::Reserve => &mut counts.reserve,
+            Kind::Bootstrap => &mut counts.bootstrap,
+        };
         count.give_back(self.uid);
     }
 }
@@ -140,6 +201,17 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_of_one_uid_wait_for_their_turn_and_those_of_another_do_not() {
+        let limits = AcceptLimits::new(&Limits::default());
+        let start = Instant::now();
+        let at_once = (0..150).map(|_| limits.next_bootstrap(1, start)).collect::<Vec<_>>();
+        assert!(at_once[..100].iter().all(Duration::is_zero));
+        assert_eq!(at_once[149], Duration::from_secs(1));
+        assert!(limits.next_bootstrap(2, start).is_zero());
+        assert!(limits.next_bootstrap(1, start + Duration::from_secs(2)).is_zero());
+    }
 
     #[test]
     fn one_uid_cannot_take_all_connections_and_places_come_back() {

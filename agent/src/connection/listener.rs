@@ -114,6 +114,23 @@ type Identity = (u64, u64, Option<SystemTime>);
 /// # Errors
 /// See [`BindError`].
 pub fn bind(path: &Path, mode: u32, gid: Option<u32>) -> Result<BoundSocket, BindError> {
+    bind_as(SockType::Stream, path, mode, gid)
+}
+
+/// The same for packets (`SOCK_SEQPACKET`), for [`super::accept_loop`]'s bootstrap.
+///
+/// # Errors
+/// See [`BindError`].
+pub fn bind_packets(path: &Path, mode: u32) -> Result<BoundSocket, BindError> {
+    bind_as(SockType::SeqPacket, path, mode, None)
+}
+
+fn bind_as(
+    kind: SockType,
+    path: &Path,
+    mode: u32,
+    gid: Option<u32>,
+) -> Result<BoundSocket, BindError> {
     let len = path.as_os_str().as_bytes().len();
     if len > LONGEST_PATH {
         return Err(BindError::TooLong { path: path.to_owned(), len });
@@ -124,8 +141,7 @@ pub fn bind(path: &Path, mode: u32, gid: Option<u32>) -> Result<BoundSocket, Bin
     clear(path)?;
     let address = UnixAddr::new(path).map_err(io("name a socket"))?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)
-        .map_err(io("make a socket for"))?;
+    let socket = socket(AddressFamily::Unix, kind, flags, None).map_err(io("make a socket for"))?;
     name_senders(&socket).map_err(failed("set SO_PASSCRED for", path))?;
     if on(Check::PassRights) {
         refuse_descriptors(&socket).map_err(failed("set SO_PASSRIGHTS for", path))?;
@@ -161,10 +177,22 @@ pub fn bind(path: &Path, mode: u32, gid: Option<u32>) -> Result<BoundSocket, Bin
 /// # Errors
 /// `NotAListener`, or `Io` where its options cannot be set.
 pub fn inherited(fd: OwnedFd) -> Result<UnixListener, BindError> {
+    inherited_as(SockType::Stream, fd)
+}
+
+/// The same for packets.
+///
+/// # Errors
+/// As [`inherited`].
+pub fn inherited_packets(fd: OwnedFd) -> Result<UnixListener, BindError> {
+    inherited_as(SockType::SeqPacket, fd)
+}
+
+fn inherited_as(kind: SockType, fd: OwnedFd) -> Result<UnixListener, BindError> {
     let number = fd.as_raw_fd();
     let listens = getsockname::<SockaddrStorage>(number)
         .is_ok_and(|name| name.family() == Some(AddressFamily::Unix))
-        && getsockopt(&fd, sockopt::SockType) == Ok(SockType::Stream)
+        && getsockopt(&fd, sockopt::SockType) == Ok(kind)
         && getsockopt(&fd, sockopt::AcceptConn) == Ok(true);
     if !listens {
         return Err(BindError::NotAListener { fd: number });
@@ -252,6 +280,9 @@ fn clear(path: &Path) -> Result<(), BindError> {
     match UnixStream::connect(path) {
         Ok(_) => return Err(BindError::Served(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+        Err(error) if error.raw_os_error() == Some(Errno::EPROTOTYPE as i32) => {
+            return Err(BindError::Served(path.to_owned())); // by packets
+        }
         // A full backlog, for one, is a sign of life.
         Err(error) => return Err(failed("find out whether somebody serves", path)(error)),
     }

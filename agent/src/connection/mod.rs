@@ -5,6 +5,7 @@
 //! asked of a [`Witness`], which the attestation stage provides.
 
 mod accept;
+mod bootstrap;
 mod challenge;
 mod framing;
 mod limits;
@@ -17,7 +18,9 @@ mod tests;
 
 pub use accept::accept_loop;
 pub use limits::AcceptLimits;
-pub use listener::{BindError, BoundSocket, SocketFile, bind, inherited};
+pub use listener::{
+    BindError, BoundSocket, SocketFile, bind, bind_packets, inherited, inherited_packets,
+};
 pub use session::Session;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -94,6 +97,9 @@ pub struct Connection {
     pub id: u64,
     /// Which socket it came in on.
     pub channel: Channel,
+    /// Its socket was asked for by a packet on an inherited descriptor, and is
+    /// not one that the peer has connected.
+    pub bootstrapped: bool,
     /// Who connected.
     pub peer: Peer,
     /// That process; readable when it has ended.

@@ -8,7 +8,7 @@ use crate::clock::{Clock, boot_id};
 use crate::config::{Config, Limits, Mode, advisory};
 use crate::connection::{
     AcceptLimits, BindError, Channel, Peer, Refusal, Refused, SocketFile, Witness, accept_loop,
-    bind, inherited,
+    bind, bind_packets, inherited, inherited_packets,
 };
 use crate::delivery::grpc::{Endpoint, serve};
 use crate::issuer::{Catalogue, KeyRings, Sealing, StoreIssuer};
@@ -176,11 +176,15 @@ async fn broker(context: BrokerContext) -> Result<(), RunError> {
         accepting,
         denials: Arc::clone(&denials),
     };
-    let servers = [(Channel::Agent, sockets.agent), (Channel::Admin, sockets.admin)].map(
-        |(channel, listener)| {
-            tokio::spawn(door.serve(channel, listener, Arc::clone(&pipeline), stopped.clone()))
-        },
-    );
+    let servers = [
+        (Channel::Agent, sockets.agent, sockets.bootstrap),
+        // Operators never come by packets.
+        (Channel::Admin, sockets.admin, None),
+    ]
+    .map(|(channel, listener, packets)| {
+        let listeners = (listener, packets);
+        tokio::spawn(door.serve(channel, listeners, Arc::clone(&pipeline), stopped.clone()))
+    });
     ready.signal().map_err(|error| RunError::Io("readiness", error))?;
     let parts = stop::Watched {
         attestor,
@@ -260,17 +264,19 @@ async fn restore(
     tracing::info!(alive = restored.alive, ended = restored.ended, "leases of the log");
 }
 
-/// The two listeners, and the files to remove at the end.
+/// The listeners, and the files to remove at the end.
 struct Sockets {
     agent: UnixListener,
     admin: UnixListener,
+    /// `None`: there is no room or no right for one.
+    bootstrap: Option<UnixListener>,
     files: Vec<SocketFile>,
 }
 
 impl Sockets {
     /// Inherited listeners where there are any, else our own.
     fn open(config: &Config, given: Option<InheritedListeners>) -> Result<Self, BindError> {
-        let (agent, admin) = given.map_or((None, None), |given| (given.agent, given.admin));
+        let InheritedListeners { agent, admin, bootstrap } = given.unwrap_or_default();
         let host = config.mode == Mode::Host;
         let mut files = Vec::new();
         let mut own = |path, mode, gid| {
@@ -287,7 +293,30 @@ impl Sockets {
             Some(fd) => inherited(fd)?,
             None => own(&config.admin_socket, if host { 0o660 } else { 0o600 }, config.admin_gid)?,
         };
-        Ok(Self { agent, admin, files })
+        let bootstrap = match bootstrap {
+            Some(fd) => Some(inherited_packets(fd)?),
+            None => packets(config, &mut files),
+        };
+        Ok(Self { agent, admin, bootstrap, files })
+    }
+}
+
+/// The socket for packets. Where it cannot be had, the others serve all the
+/// same: a service manager's directory may not be ours to write, and its name
+/// may be too long.
+fn packets(config: &Config, files: &mut Vec<SocketFile>) -> Option<UnixListener> {
+    let (path, mode) =
+        (config.bootstrap_socket(), if config.mode == Mode::Host { 0o666 } else { 0o600 });
+    match bind_packets(&path, mode) {
+        Ok(bound) => {
+            files.push(bound.file);
+            Some(bound.listener)
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "no bootstrap socket, so jsi exec --broker-fd cannot be used");
+            None
+        }
     }
 }
 
@@ -303,7 +332,7 @@ impl Door {
     fn serve(
         &self,
         channel: Channel,
-        listener: UnixListener,
+        (listener, packets): (UnixListener, Option<UnixListener>),
         backend: Arc<Pipeline>,
         mut stopped: watch::Receiver<bool>,
     ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<> {
@@ -318,7 +347,7 @@ impl Door {
         };
         let (witness, accepting) = (Arc::clone(&self.witness), Arc::clone(&self.accepting));
         async move {
-            let sessions = accept_loop(listener, channel, witness, accepting, refused);
+            let sessions = accept_loop(listener, packets, channel, witness, accepting, refused);
             let stop = async move {
                 // A sender that is gone means the same.
                 let _ = stopped.wait_for(|stopped| *stopped).await;

@@ -64,6 +64,7 @@ pub(super) struct Broker {
     pub(super) identity: Option<RawFd>,
     pub(super) agent_listener: Option<RawFd>,
     pub(super) admin_listener: Option<RawFd>,
+    pub(super) bootstrap_listener: Option<RawFd>,
     /// Foreground: print these shell lines on stdout when ready.
     pub(super) print: Option<Shell>,
     /// Made at start below /tmp; removed at the end.

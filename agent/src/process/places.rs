@@ -119,7 +119,7 @@ impl PrivateDir {
         let ours = std::fs::symlink_metadata(&self.0)
             .is_ok_and(|meta| meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw());
         if ours {
-            for name in ["agent.sock", "admin.sock"] {
+            for name in ["agent.sock", "admin.sock", "bootstrap.sock"] {
                 let _ = std::fs::remove_file(self.0.join(name));
             }
             let _ = std::fs::remove_dir(&self.0);

@@ -166,6 +166,7 @@ fn serve(
     let optional = |fd: Option<i32>| fd.map(fds::inherited).transpose();
     let agent = optional(broker.agent_listener)?;
     let admin = optional(broker.admin_listener)?;
+    let bootstrap = optional(broker.bootstrap_listener)?;
     // A socket that the command line names has its directory already.
     let own_agent = settings.socket.is_none() && agent.is_none();
     let own_admin = settings.admin_socket.is_none() && admin.is_none();
@@ -187,8 +188,8 @@ fn serve(
         attestor_pidfd: fds::inherited(attestor_pidfd)?,
         launcher_pidfd: fds::inherited(launcher_pidfd)?,
         ready,
-        listeners: (agent.is_some() || admin.is_some())
-            .then_some(InheritedListeners { agent, admin }),
+        listeners: (agent.is_some() || admin.is_some() || bootstrap.is_some())
+            .then_some(InheritedListeners { agent, admin, bootstrap }),
         command: optional(broker.command)?,
         identity: optional(broker.identity)?,
         debug: settings.debug,

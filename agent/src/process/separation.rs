@@ -84,6 +84,7 @@ fn try_separate(parts: &Parts) -> Result<Infallible, SeparationError> {
     let listeners = parts.listeners.as_ref();
     let agent = listeners.and_then(|l| l.agent.as_ref());
     let admin = listeners.and_then(|l| l.admin.as_ref());
+    let bootstrap = listeners.and_then(|l| l.bootstrap.as_ref());
     let keep = |fd: &OwnedFd| fds::keep_over_exec(fd).map(|()| fd.as_raw_fd());
     let optional = |fd: Option<&OwnedFd>| fd.map(keep).transpose();
     let handoff = Handoff {
@@ -106,6 +107,7 @@ fn try_separate(parts: &Parts) -> Result<Infallible, SeparationError> {
             identity: optional(identity.as_ref())?,
             agent_listener: optional(agent)?,
             admin_listener: optional(admin)?,
+            bootstrap_listener: optional(bootstrap)?,
             print: parts.print,
             private_dir: parts.private_dir.as_ref().map(|dir| dir.path().to_owned()),
         }),

@@ -119,7 +119,7 @@ impl Place {
         let (images, limits) = (Arc::clone(&self.images), Arc::clone(&self.limits));
         let refusals = Arc::clone(&self.refusals);
         let refused: Refused = Arc::new(move |_, why| refusals.lock().unwrap().push(why.clone()));
-        accept_loop(listener, Channel::Agent, images, limits, refused)
+        accept_loop(listener, None, Channel::Agent, images, limits, refused)
     }
 
     /// Serves with tonic; the socket's file lives as long as the answer.

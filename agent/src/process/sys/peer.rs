@@ -10,6 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// `SO_PASSRIGHTS` (Linux 6.16): whether descriptors may be sent to a socket.
 const SO_PASSRIGHTS: libc::c_int = 83;
 
+/// `SO_PASSPIDFD` (Linux 6.5): whether a datagram comes with a pidfd of its sender.
+const SO_PASSPIDFD: libc::c_int = 76;
+
 /// Room for control messages. Credentials take 32 bytes; what does not fit is
 /// cut off by the kernel, which says so, and the connection is refused anyway.
 const CONTROL_WORDS: usize = 16;
@@ -70,15 +73,27 @@ pub fn names_senders(socket: &impl AsFd) -> io::Result<bool> {
 /// # Errors
 /// As setsockopt(2), except that an unknown option is no error.
 pub fn refuse_descriptors(socket: &impl AsFd) -> io::Result<bool> {
-    let off: libc::c_int = 0;
+    set(socket, SO_PASSRIGHTS, 0)
+}
+
+/// Asks that every datagram received on `socket` brings a pidfd of its sender,
+/// where the kernel can; `false` where it cannot.
+///
+/// # Errors
+/// As setsockopt(2), except that an unknown option is no error.
+pub fn hold_senders(socket: &impl AsFd) -> io::Result<bool> {
+    set(socket, SO_PASSPIDFD, 1)
+}
+
+fn set(socket: &impl AsFd, option: libc::c_int, value: libc::c_int) -> io::Result<bool> {
     let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
-    // SAFETY: the pointer and the size describe `off`, which outlives the call.
+    // SAFETY: the pointer and the size describe `value`, which outlives the call.
     let done = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
-            SO_PASSRIGHTS,
-            (&raw const off).cast(),
+            option,
+            (&raw const value).cast(),
             size,
         )
     };
@@ -156,6 +171,20 @@ pub fn unread_by_peer(socket: BorrowedFd<'_>) -> usize {
 /// # Errors
 /// As recvmsg(2); `WouldBlock` when there is nothing to read.
 pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Chunk> {
+    let (mut chunk, pidfd) = receive_held(socket, into)?;
+    chunk.foreign |= pidfd.is_some(); // nobody asked for it
+    Ok(chunk)
+}
+
+/// The same with a pidfd of the sender, where [`hold_senders`] is in force: it
+/// names the process that sent, whoever has its pid by now.
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_held(
+    socket: BorrowedFd<'_>,
+    into: &mut [u8],
+) -> io::Result<(Chunk, Option<OwnedFd>)> {
     let mut control = [0_u64; CONTROL_WORDS];
     let mut bytes = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     // SAFETY: all zeroes is a valid msghdr (null pointers, no lengths).
@@ -186,6 +215,7 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Chunk> {
         truncated: message.msg_flags & libc::MSG_CTRUNC != 0,
         foreign: false,
     };
+    let mut pidfd = None;
     // SAFETY: `message` describes what the kernel wrote to `control`.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     while !next.is_null() {
@@ -194,15 +224,20 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Chunk> {
         let header = unsafe { std::ptr::read_unaligned(next) };
         // SAFETY: the data of a header lies behind it, within `control`.
         let data = unsafe { libc::CMSG_DATA(next) };
-        note(&header, data, &mut chunk);
+        note(&header, data, &mut chunk, &mut pidfd);
         // SAFETY: `next` is a header of `message`.
         next = unsafe { libc::CMSG_NXTHDR(&raw const message, next) };
     }
-    Ok(chunk)
+    Ok((chunk, pidfd))
 }
 
 /// Notes one control message; `data` is readable for as long as the header says.
-fn note(header: &libc::cmsghdr, data: *const libc::c_uchar, chunk: &mut Chunk) {
+fn note(
+    header: &libc::cmsghdr,
+    data: *const libc::c_uchar,
+    chunk: &mut Chunk,
+    pidfd: &mut Option<OwnedFd>,
+) {
     // SAFETY: CMSG_LEN only computes.
     let overhead = unsafe { libc::CMSG_LEN(0) } as usize;
     let len = header.cmsg_len.saturating_sub(overhead);
@@ -213,14 +248,17 @@ fn note(header: &libc::cmsghdr, data: *const libc::c_uchar, chunk: &mut Chunk) {
             let pid = u32::try_from(cred.pid).unwrap_or(0);
             chunk.sender = Some(Sender { pid, uid: cred.uid });
         }
-        (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD) => {
-            chunk.foreign = true;
+        (libc::SOL_SOCKET, kind @ (libc::SCM_RIGHTS | SCM_PIDFD)) => {
+            chunk.foreign |= kind == libc::SCM_RIGHTS;
             for at in 0..len / size_of::<RawFd>() {
                 // SAFETY: `at` is below the count of descriptors at `data`.
                 let fd: RawFd = unsafe { std::ptr::read_unaligned(data.cast::<RawFd>().add(at)) };
                 if fd >= 0 {
                     // SAFETY: the kernel has just installed it for us; nobody else knows it.
-                    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+                    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                    if kind == SCM_PIDFD {
+                        *pidfd = Some(fd);
+                    }
                 }
             }
         }
@@ -228,7 +266,7 @@ fn note(header: &libc::cmsghdr, data: *const libc::c_uchar, chunk: &mut Chunk) {
     }
 }
 
-/// `SCM_PIDFD` (Linux 6.5), which is never asked for here.
+/// `SCM_PIDFD` (Linux 6.5).
 const SCM_PIDFD: libc::c_int = 4;
 
 #[cfg(test)]

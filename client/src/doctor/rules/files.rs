@@ -78,6 +78,8 @@ impl Rule {
         }
         let text = format!("{path}: not there");
         match (self.running, place.what.as_str()) {
+            (true, "bootstrap socket") => Finding::warn(TOPIC, name, text)
+                .mend("jsi exec --broker-fd needs it: the agent's log says why it has none"),
             (true, "policies") => Finding::note(TOPIC, name, text).mend("jsi allow makes it"),
             (true, _) => Finding::fail(TOPIC, name, format!("{text}, though the agent runs"))
                 .mend("it was moved or removed: bring it back and restart the agent"),
@@ -93,8 +95,9 @@ impl Rule {
             "identity" => 0o700,
             "store" | "log" => 0o700,
             "admin socket" if self.host => 0o770,
-            "agent socket" if self.host => return None, // policy decides who is served
-            "agent socket" | "admin socket" => 0o700,
+            // Policy decides who is served.
+            "agent socket" | "bootstrap socket" if self.host => return None,
+            "agent socket" | "bootstrap socket" | "admin socket" => 0o700,
             _ => return None,
         };
         if place.what.ends_with("socket") && kind != Kind::Socket {
