@@ -54,6 +54,12 @@ checks! {
     Challenge = "challenge",
     /// Connections of one uid are counted.
     ConnectionsPerUid = "connections-per-uid",
+    /// A packet that asks for a socket is of the uid that connected.
+    BootstrapUid = "bootstrap-uid",
+    /// Who asks by packet reaches level 1 at most.
+    BootstrapLevelCap = "bootstrap-level-cap",
+    /// Answers to packets wait until earlier ones were read.
+    BootstrapUnread = "bootstrap-unread",
     /// Requests of one uid are counted.
     RequestRate = "request-rate",
 
@@ -151,6 +157,12 @@ checks! {
     AdminSocket = "admin-socket",
     /// A target counts by the word of a client only.
     TargetByClient = "target-by-client",
+    /// A target's path counts where the agent's own view of it is the same file.
+    TargetSeen = "target-seen",
+    /// Of a client in a user namespace of its own no target counts.
+    TargetNamespace = "target-namespace",
+    /// What a target was measured to be counts where it cannot change before it runs.
+    TargetSealed = "target-sealed",
     /// Policy is read where nobody but root and the agent could write it.
     TrustedFiles = "trusted-files",
     /// A lease is its holder's: its ID is a name, not a right.

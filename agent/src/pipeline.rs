@@ -126,6 +126,7 @@ impl Pipeline {
     async fn serve(&self, on: &Arc<Connection>, ask: Ask) -> Result<Delivered, Failure> {
         let request = RequestId::new(random_array());
         let (attestation, requester) = self.attest_for(on, &request, &ask).await?;
+        let ask = self.with_target_seen(on, &attestation, &request, ask).await?;
         let force = self.in_force();
         let Some(entry) = force.catalogue.find(&ask.credential) else {
             return Err(self.unknown_credential(&force, &attestation, &request, &ask.credential));

@@ -38,6 +38,8 @@ pub(crate) struct PolicyText {
     pub(crate) target: Option<String>,
     /// Its SHA-256.
     pub(crate) target_digest: Option<String>,
+    /// The script that `jsi exec --script` runs.
+    pub(crate) script: Option<Script>,
     /// The lowest level of assurance.
     pub(crate) assurance: Option<u8>,
     /// It may have a just-in-time compiler.
@@ -58,6 +60,17 @@ pub(crate) struct PolicyText {
     pub(crate) bind: Option<String>,
     /// The agent keeps nothing once it is delivered.
     pub(crate) hold_none: bool,
+}
+
+/// A script by its text, and what runs it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Script {
+    /// SHA-256 of its text.
+    pub(crate) digest: String,
+    /// The interpreter's path.
+    pub(crate) interpreter: String,
+    /// Its SHA-256, where it is not root's.
+    pub(crate) interpreter_digest: Option<String>,
 }
 
 impl PolicyText {
@@ -154,11 +167,17 @@ impl PolicyText {
         ] {
             all.extend(value.as_ref().map(|value| equal("principal", name, value)));
         }
-        if self.target.is_some() || self.target_digest.is_some() {
+        if self.target.is_some() || self.target_digest.is_some() || self.script.is_some() {
             all.push("context has target".to_owned());
         }
         for (name, value) in [("exe", &self.target), ("digest", &self.target_digest)] {
             all.extend(value.as_ref().map(|value| equal("context.target", name, value)));
+        }
+        if let Some(Script { digest, interpreter, interpreter_digest }) = &self.script {
+            all.push(equal("context.target", "script_digest", digest));
+            all.push(equal("context.target", "interpreter", interpreter));
+            let digest = interpreter_digest.as_ref();
+            all.extend(digest.map(|it| equal("context.target", "interpreter_digest", it)));
         }
         if let Some(level) = self.assurance {
             let with_jit = if self.jit { "_with_jit" } else { "" };

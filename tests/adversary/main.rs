@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod attack;
+mod bootstrap;
 mod connection;
 mod flood;
 mod image;
@@ -11,6 +12,7 @@ mod requester;
 mod setgid;
 mod sockets;
 mod table;
+mod target;
 
 use jsi_tests::Talk;
 use std::path::Path;

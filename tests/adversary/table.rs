@@ -37,6 +37,12 @@ const NOT_SHOWN: &[(&str, &str)] = &[
 /// Checks whose attack is still to be written.
 const TO_COME: &[&str] = &[
     "advisory-cap",
+    "bootstrap-level-cap",
+    "bootstrap-uid",
+    "bootstrap-unread",
+    "target-namespace",
+    "target-sealed",
+    "target-seen",
     "admin-service",
     "admin-socket",
     "client-closed",

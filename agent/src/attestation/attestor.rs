@@ -8,7 +8,7 @@ use super::held::alive;
 use super::process::{Status, closed};
 use super::server::{Learned, Server, Stop};
 use super::wire::{Attested, Body, Op, Reached, Refused, Reply, Request};
-use super::{Anchor, AttestError};
+use super::{Anchor, AttestError, TargetView, target};
 use crate::config::{Config, Mode};
 use crate::mutants::{Check, on};
 use crate::process::pidfd;
@@ -123,6 +123,9 @@ impl Attestor {
                 what: What::Resolve { image, anchor },
                 learned: Vec::new(),
             }),
+            Op::Target { image, path, file } => {
+                self.reply(id, Body::Target(self.target(image, &path, file)), None)
+            }
             Op::Recheck { caller, requester } => {
                 self.reply(id, Body::Rechecked(self.recheck(caller, requester)), None)
             }
@@ -179,6 +182,17 @@ impl Attestor {
             && (Status::read(pid).is_ok_and(|status| status.gids[0] != gid)
                 || !on(Check::ClientGroupBySetgid))
             && alive(peer).is_ok()
+    }
+
+    fn target(
+        &self,
+        image: u64,
+        path: &str,
+        file: Option<(u64, u64)>,
+    ) -> Result<TargetView, AttestError> {
+        let gone = || AttestError::Caller("its connection has closed".into());
+        let held = self.server.images.by_id(image).ok_or_else(gone)?;
+        target::view(&held, self.server.own_user_namespace, path, file).map_err(AttestError::Caller)
     }
 
     fn recheck(
@@ -287,6 +301,7 @@ fn encode(id: u64, body: Body) -> io::Result<(Vec<u8>, bool)> {
         Body::Resolved(_) => Some(Body::Resolved(Err(too_long()))),
         Body::Found(_) => Some(Body::Found(None)),
         Body::Reloaded(_) => Some(Body::Reloaded(Err("the answer is too long".into()))),
+        Body::Target(_) => Some(Body::Target(Err(too_long()))),
         Body::Opened(_) | Body::Rechecked(_) | Body::Pong => None,
     };
     let encoded = |body: Body| postcard::to_stdvec(&Reply { id, body }).map_err(io::Error::other);

@@ -1,7 +1,9 @@
 //! The broker's side of the link to the attestor.
 
 use super::wire::{Body, Facts, Op, Reached, Refused, Reply, Request};
-use super::{Anchor, AttestError, Attestation, BoundProcess, ProcessFacts, ProcessIdentity};
+use super::{
+    Anchor, AttestError, Attestation, BoundProcess, ProcessFacts, ProcessIdentity, TargetView,
+};
 use crate::connection::{Answer, ImageId, Peer, Refusal, Witness};
 use crate::mutants::{Check, on};
 use crate::process::AsyncSeqPacket;
@@ -201,6 +203,23 @@ impl Attestor {
                 bound(identity, pidfds).ok_or(AttestError::NoAttestor)
             }
             (Body::Resolved(Err(error)), _) => Err(error),
+            _ => Err(AttestError::NoAttestor),
+        }
+    }
+
+    /// How the agent itself sees what that caller says that it will become.
+    ///
+    /// # Errors
+    /// When the caller has ended or become another program already.
+    pub async fn target(
+        &self,
+        caller: ImageId,
+        path: &str,
+        file: Option<(u64, u64)>,
+    ) -> Result<TargetView, AttestError> {
+        let op = Op::Target { image: caller.0, path: path.to_owned(), file };
+        match self.ask(op, &[]).await? {
+            (Body::Target(answer), _) => answer,
             _ => Err(AttestError::NoAttestor),
         }
     }

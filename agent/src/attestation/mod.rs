@@ -23,6 +23,7 @@ mod pool;
 mod process;
 mod server;
 mod sureness;
+mod target;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -368,6 +369,28 @@ pub struct Attestation {
     pub requester_image: ImageId,
 }
 
+impl Attestation {
+    /// The same, where caller and requester reach level 1 at most, and why.
+    #[must_use]
+    pub fn capped(&self, why: &str) -> Self {
+        let mut capped = self.clone();
+        let most = Assurance::Executable;
+        capped.assurance = capped.assurance.min(most);
+        capped.assurance_with_jit = capped.assurance_with_jit.min(most);
+        for process in [&mut capped.caller, &mut capped.requester] {
+            process.assurance = process.assurance.min(most);
+            process.assurance_with_jit = process.assurance_with_jit.min(most);
+            for level in [Assurance::Image, Assurance::Isolated, Assurance::Enforced] {
+                match process.shortfalls.iter_mut().find(|missed| missed.level == level) {
+                    Some(missed) => missed.reason = why.to_owned(),
+                    None => process.shortfalls.push(Shortfall { level, reason: why.to_owned() }),
+                }
+            }
+        }
+        capped
+    }
+}
+
 /// Why there is no attestation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AttestError {
@@ -383,6 +406,17 @@ pub enum AttestError {
     /// The attestor does not answer; the agent is about to end.
     #[error("the attestor does not answer")]
     NoAttestor,
+}
+
+/// How the agent sees what a client says that it will become.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TargetView {
+    /// That path is that file here too.
+    Seen,
+    /// It is not, or could not be looked at.
+    Elsewhere(String),
+    /// Nothing that the client sees need be so.
+    Doubtful(String),
 }
 
 /// Which process a lease is to be bound to.

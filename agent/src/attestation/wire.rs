@@ -1,6 +1,6 @@
 //! Messages between broker and attestor: postcard, one to a datagram.
 
-use super::{Anchor, Assurance, AttestError, ProcessFacts, ProcessIdentity, Via};
+use super::{Anchor, Assurance, AttestError, ProcessFacts, ProcessIdentity, TargetView, Via};
 use serde::{Deserialize, Serialize};
 
 /// Broker to attestor.
@@ -38,6 +38,12 @@ pub(super) enum Op {
     Resolve {
         image: u64,
         anchor: Anchor,
+    },
+    /// What a client says that it will become: path, and device and inode.
+    Target {
+        image: u64,
+        path: String,
+        file: Option<(u64, u64)>,
     },
     Find {
         identity: ProcessIdentity,
@@ -86,6 +92,7 @@ pub(super) enum Body {
     Rechecked(Result<(), AttestError>),
     /// With a pidfd, where it is Ok.
     Resolved(Result<ProcessIdentity, AttestError>),
+    Target(Result<TargetView, AttestError>),
     /// With a pidfd, where it is Some.
     Found(Option<ProcessIdentity>),
     Reloaded(Result<(), String>),

@@ -206,6 +206,7 @@ pub(super) fn holder(key: &RequesterKey) -> HolderRecord {
         assurance_with_jit: None,
         missed: Vec::new(),
         caller: None,
+        target: None,
     }
 }
 

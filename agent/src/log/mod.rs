@@ -31,7 +31,7 @@ pub use error::{Blame, Damage, LogError};
 pub use fold::Folded;
 pub use record::{
     BindingRecord, EndReason, Event, HolderRecord, KeyChange, LeaseRecord, LeaseState, Record,
-    VERSION,
+    TargetRecord, VERSION,
 };
 pub use seal::{JOURNAL_KEY_LEN, SealError, Sealer};
 pub use tail::Follower;

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 /// The schema's version: raised with every kind of record or field that an
 /// earlier agent does not know, so that it says that the log is of a newer one.
-/// 2 brought `secret_rotated` and `signing_key`; 3 more of what was attested.
+/// 2 brought `secret_rotated` and `signing_key`; 3 more of what was attested, and
+/// the `target` of a holder.
 pub const VERSION: u32 = 3;
 
 /// One leaf.
@@ -424,4 +425,31 @@ pub struct HolderRecord {
     /// The calling process, where it asked for another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<u32>,
+    /// What `jsi exec` becomes, by its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetRecord>,
+}
+
+/// A program that a client says it will become, as far as it was believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetRecord {
+    /// Path of the file that was named.
+    pub exe: String,
+    /// What runs is what was measured.
+    pub sealed: bool,
+    /// SHA-256 of that file, hex; absent where that is not so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// Of a script: SHA-256 of its text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub script_digest: String,
+    /// Of a script: what runs it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub interpreter: String,
+    /// Its SHA-256.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub interpreter_digest: String,
+    /// Why the path may be another file, or what was measured may not be what runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
 }

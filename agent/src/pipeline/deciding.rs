@@ -1,14 +1,15 @@
 //! Attestation and policy: who asks, and what is said to that.
 
 use super::{InForce, Pipeline, Wanted, failures, records};
-use crate::attestation::{Anchor, Attestation, BoundProcess};
+use crate::attestation::{Anchor, Attestation, BoundProcess, TargetView, Via};
 use crate::connection::{Channel, Connection};
 use crate::delivery::{Ask, BindingAsk, Explained, Failure};
 use crate::issuer::Entry;
 use crate::lease::LeaseError;
 use crate::log::{Event, LeaseState};
+use crate::mutants::{self, Check};
 use crate::names::{CredentialName, LeaseId, RequestId};
-use crate::policy::{Action, BindingKind, CredentialFacts, Decision, Permit};
+use crate::policy::{Action, BindingKind, CredentialFacts, Decision, Permit, Target};
 use jsi_proto::v1::Reason;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ impl Pipeline {
     ) -> Result<Arc<Attestation>, Failure> {
         let failure = match on.answered().await {
             Ok(()) => match self.attestor.attest(on.image).await {
-                Ok(attestation) => return Ok(attestation),
+                Ok(attestation) => return Ok(within(on, attestation)),
                 Err(error) => failures::attestation(&error),
             },
             Err(refused) => failures::refusal(&refused),
@@ -46,12 +47,37 @@ impl Pipeline {
         }
         let failure = match on.answered().await {
             Ok(()) => match self.attestor.attest_and_resolve(on.image).await {
-                Ok(attested) => return Ok(attested),
+                Ok((attestation, bound)) => return Ok((within(on, attestation), bound)),
                 Err(error) => failures::attestation(&error),
             },
             Err(refused) => failures::refusal(&refused),
         };
         Err(self.unattested(on, request, "request", Some(&ask.credential), failure))
+    }
+
+    /// The same request, without what its target cannot be relied on for.
+    pub(super) async fn with_target_seen(
+        &self,
+        on: &Connection,
+        attestation: &Attestation,
+        request: &RequestId,
+        ask: Ask,
+    ) -> Result<Ask, Failure> {
+        let Some(target) = ask.target.clone().filter(|_| attestation.via != Via::Direct) else {
+            return Ok(ask);
+        };
+        let view = self.attestor.target(attestation.caller_image, &target.exe, target.file).await;
+        let target = match view {
+            Ok(TargetView::Seen) => target,
+            Ok(TargetView::Elsewhere(why)) => Target { unseen: Some(why), ..target },
+            Ok(TargetView::Doubtful(why)) => target.doubted(&why),
+            Err(error) => {
+                let failure = failures::attestation(&error);
+                let credential = Some(&ask.credential);
+                return Err(self.unattested(on, request, "request", credential, failure));
+            }
+        };
+        Ok(Ask { target: Some(target), ..ask })
     }
 
     /// Whoever it was is not known; the log has what is.
@@ -152,7 +178,7 @@ impl Pipeline {
                         scope: wanted.scope.clone(),
                         code: "DENIED_BY_POLICY".to_owned(),
                         reason: denial.reason.clone(),
-                        who: Some(records::holder(attestation)),
+                        who: Some(records::asker(attestation, wanted.target)),
                     },
                 );
                 self.decisions.remember(explained(false, &denial.reason, denial.steps, None));
@@ -196,4 +222,13 @@ impl Pipeline {
             Ok(_) | Err(_) => Err(failures::lease(&LeaseError::Ended)),
         }
     }
+}
+
+/// What may be thought of who asks, on this connection. Where its socket was
+/// asked for by packet, more than one program held the way by which it came.
+fn within(on: &Connection, attestation: Arc<Attestation>) -> Arc<Attestation> {
+    if !on.bootstrapped || !mutants::on(Check::BootstrapLevelCap) {
+        return attestation;
+    }
+    Arc::new(attestation.capped("it asks by JSI_AUTH_FD, a descriptor that programs share"))
 }

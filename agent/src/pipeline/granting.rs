@@ -97,7 +97,7 @@ impl Pipeline {
                 scope: permit.scope().clone(),
                 limits: limits.clone(),
                 requester: permit.requester().clone(),
-                holder: records::holder(attestation),
+                holder: records::asker(attestation, ask.target.as_ref()),
                 policies: permit.policies().to_vec(),
             },
             capabilities: entry.capabilities.clone(),

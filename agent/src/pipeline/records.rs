@@ -1,7 +1,8 @@
 //! Plain types as the log has them.
 
-use crate::attestation::{Assurance, Attestation, ProcessFacts};
-use crate::log::HolderRecord;
+use crate::attestation::{Assurance, Attestation, ProcessFacts, Via};
+use crate::log::{HolderRecord, TargetRecord};
+use crate::policy::Target;
 
 /// Reasons that one record has: who is refused must not be able to make it long.
 const MAX_REASONS: usize = 4;
@@ -31,6 +32,28 @@ pub(super) fn holder(attestation: &Attestation) -> HolderRecord {
             .map(Assurance::level),
         missed: missed(attestation),
         caller: (attestation.caller.pid != facts.pid).then_some(attestation.caller.pid),
+        target: None,
+    }
+}
+
+/// The requester of a request, with what the caller will become. Whoever asks
+/// directly would name whatever it liked.
+pub(super) fn asker(attestation: &Attestation, target: Option<&Target>) -> HolderRecord {
+    let target = target.filter(|_| attestation.via != Via::Direct);
+    HolderRecord { target: target.map(self::target), ..holder(attestation) }
+}
+
+fn target(target: &Target) -> TargetRecord {
+    let mut doubts: Vec<String> = target.unseen.iter().chain(&target.unsealed).cloned().collect();
+    doubts.dedup();
+    TargetRecord {
+        exe: target.exe.clone(),
+        sealed: target.unsealed.is_none(),
+        digest: target.digest.clone(),
+        script_digest: target.script_digest.clone(),
+        interpreter: target.interpreter.clone(),
+        interpreter_digest: target.interpreter_digest.clone(),
+        doubts,
     }
 }
 

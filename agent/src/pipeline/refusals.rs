@@ -30,7 +30,7 @@ impl Pipeline {
                 scope: ask.scope.clone(),
                 code: reason_code(failure.reason).to_owned(),
                 reason: failure.message.clone(),
-                who: Some(records::holder(attestation)),
+                who: Some(records::asker(attestation, ask.target.as_ref())),
             },
         );
         failure.with("request_id", request.as_str())

@@ -223,7 +223,7 @@ impl Policies {
         facts: &CredentialFacts,
     ) -> Result<Vec<Arc<Rule>>, Refusal> {
         let slice = self.slice(facts);
-        let unreadable = facts::unreadable(question.attestation);
+        let unreadable = facts::unreadable(question);
         if !unreadable.is_empty() && on(Check::UnreadableForbid) {
             no_forbid_is_blind(slice, action, &unreadable)?;
         }
@@ -275,7 +275,7 @@ impl Policies {
             if question.action == Action::List { Action::Request } else { question.action };
         match self.ask(question, action, facts) {
             Ok(asked) => {
-                let unreadable = facts::unreadable(question.attestation);
+                let unreadable = facts::unreadable(question);
                 Explainer::new(&asked, &unreadable, question.attestation)
                     .no_permit(&self.slice(facts).rules, action)
             }

@@ -122,13 +122,11 @@ fn context(question: &Question<'_>, scope: EntityUid) -> Result<Record, String> 
         question.target.filter(|_| attestation.via != Via::Direct || !on(Check::TargetByClient))
     {
         let mut facts = Record::from([
-            ("exe".to_owned(), text(&target.exe)),
             // Measured by the caller, so it weighs what the caller weighs.
             ("assurance".to_owned(), level(caller.assurance)),
+            ("sealed".to_owned(), Value::new_bool(target.unsealed.is_none())),
         ]);
-        if !target.digest.is_empty() {
-            facts.insert("digest".to_owned(), text(&target.digest));
-        }
+        facts.extend(target.known().map(|(name, value)| (name.to_owned(), text(value))));
         context.insert("target".to_owned(), record(facts)?);
     }
     Ok(context)

@@ -1,7 +1,8 @@
 //! Which facts a policy names, read from its JSON, so that a forbid is never
 //! escaped by a fact that could not be read.
 
-use crate::attestation::{Attestation, Fact, ProcessFacts};
+use super::Question;
+use crate::attestation::{Fact, ProcessFacts, Via};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -18,6 +19,8 @@ pub(super) enum Whose {
 pub(super) type Names = BTreeSet<(Whose, String)>;
 
 const ALL: &str = "*";
+/// The whole of `context.target`.
+const ALL_OF_TARGET: &str = "target.*";
 
 /// The facts that a policy names, in scope or conditions. Where it cannot be
 /// told whose an attribute is, it counts for both.
@@ -27,9 +30,10 @@ pub(super) fn named(policy: &Value) -> Names {
     names
 }
 
-/// The facts of this attestation that exist, or may, and could not be read:
-/// attribute and why.
-pub(super) fn unreadable(attestation: &Attestation) -> Vec<(Whose, &'static str, String)> {
+/// The facts of who asks, and of the target, that exist, or may, and could not
+/// be read: attribute and why.
+pub(super) fn unreadable(question: &Question<'_>) -> Vec<(Whose, &'static str, String)> {
+    let attestation = question.attestation;
     let mut found = Vec::new();
     for (whose, process) in
         [(Whose::Requester, &attestation.requester), (Whose::Caller, &attestation.caller)]
@@ -37,6 +41,9 @@ pub(super) fn unreadable(attestation: &Attestation) -> Vec<(Whose, &'static str,
         for (attribute, why) in of_process(process) {
             found.push((whose, attribute, why));
         }
+    }
+    if let Some(target) = question.target.filter(|_| attestation.via != Via::Direct) {
+        found.extend(target.unreadable().into_iter().map(|(name, why)| (Whose::Caller, name, why)));
     }
     found
 }
@@ -49,6 +56,8 @@ pub(super) fn blocking<'a>(
     unreadable.iter().find(|(whose, attribute, _)| {
         names.contains(&(*whose, (*attribute).to_owned()))
             || names.contains(&(*whose, ALL.to_owned()))
+            || (attribute.starts_with("target.")
+                && names.contains(&(*whose, ALL_OF_TARGET.to_owned())))
     })
 }
 
@@ -91,6 +100,10 @@ fn walk(value: &Value, names: &mut Names) {
         Value::Object(object) => {
             for (key, inner) in object {
                 match (key.as_str(), access(inner)) {
+                    // Handed on as a whole; `context.target.x` is met before it.
+                    (".", Some((base, "target"))) if is_var(base, "context") => {
+                        names.insert((Whose::Caller, ALL_OF_TARGET.to_owned()));
+                    }
                     ("." | "has", Some((base, attribute))) => name(base, attribute, names),
                     // The whole record: every fact in it.
                     ("Var", None) if inner == "context" => {
@@ -132,6 +145,9 @@ fn name(base: &Value, attribute: &str, names: &mut Names) {
     }
     match base.get(".").and_then(access) {
         Some((inner, "caller")) if is_var(inner, "context") => add(Whose::Caller, attribute),
+        Some((inner, "target")) if is_var(inner, "context") => {
+            add(Whose::Caller, &format!("target.{attribute}"));
+        }
         Some((inner, _)) if is_var(inner, "context") => {}
         _ => {
             add(Whose::Requester, attribute);
@@ -192,7 +208,15 @@ mod tests {
             ),
             (
                 r#"forbid(principal, action, resource) when { context has target && context.target.exe == "/a" };"#,
-                vec!["Caller.target"],
+                vec!["Caller.target", "Caller.target.exe"],
+            ),
+            (
+                r#"forbid(principal, action, resource) unless { context.target has digest };"#,
+                vec!["Caller.target.digest"],
+            ),
+            (
+                r#"forbid(principal, action, resource) when { [context.target].contains(context.target) };"#,
+                vec!["Caller.target.*"],
             ),
             (
                 r#"forbid(principal, action, resource) when { (if true then principal else principal).exe == "a" };"#,

@@ -16,6 +16,7 @@ mod load;
 mod named;
 mod schema;
 mod suppose;
+mod target;
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use load::LoadError;
 pub use named::{Listed, Program};
 pub use schema::{BUILTIN, SCHEMA};
 pub use suppose::{Supposed, SupposedProcess, Verdict};
+pub use target::Target;
 
 use crate::attestation::{Attestation, ProcessFacts};
 use crate::clock::Moment;
@@ -260,15 +262,6 @@ impl BindingKind {
             Self::None => "none",
         }
     }
-}
-
-/// A program that the caller says it will become.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
-    /// Absolute path.
-    pub exe: String,
-    /// SHA-256, lower-case hex.
-    pub digest: String,
 }
 
 /// One question to policy.

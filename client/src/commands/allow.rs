@@ -7,10 +7,11 @@ mod times;
 mod verify;
 
 use super::exec::measure;
+use super::exec::target::Target;
 use super::revoke::digest;
 use crate::failure::Failure;
 use crate::plan::scope;
-use crate::policy_text::PolicyText;
+use crate::policy_text::{PolicyText, Script};
 use crate::{output, session};
 use jsi_client::{Kind, credential_name};
 use seen::Seen;
@@ -50,6 +51,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SHA256", num_args = 0..=1, require_equals = true,
           default_missing_value = "now", help_heading = "Who")]
     target_digest: Option<String>,
+    /// The script that `jsi exec --script` runs: its text as it is now, and what runs it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "target_digest"],
+          help_heading = "Who")]
+    script: Option<PathBuf>,
     /// A uid of the requester's, or any [default: your own]
     #[arg(long, value_name = "UID", value_parser = uid, help_heading = "Who")]
     uid: Vec<Uid>,
@@ -281,9 +286,13 @@ fn policy(arguments: &Arguments, seen: Seen) -> Result<PolicyText, Failure> {
     let digest = pinned("--digest", arguments.digest.as_deref(), &exe, seen_digest)?;
     let target_digest =
         pinned("--target-digest", arguments.target_digest.as_deref(), &target, seen_target_digest)?;
+    let script = arguments.script.as_deref().map(script).transpose()?;
+    // The script stands in the place of a target that was seen.
+    let (target, target_digest) =
+        if script.is_some() { (None, None) } else { (target, target_digest) };
     let named = [&exe, &target, &digest, &target_digest, &unit, &container, &arguments.cgroup];
     let fenced = [&arguments.pod, &arguments.lsm];
-    if named.into_iter().chain(fenced).all(Option::is_none) {
+    if script.is_none() && named.into_iter().chain(fenced).all(Option::is_none) {
         return Err(Failure::usage("a policy names a program, a unit or a container")
             .advise("give --exe PATH, --target PATH, --unit UNIT or --container ID")
             .advise("or whom the agent sees: --from whoami"));
@@ -295,7 +304,8 @@ fn policy(arguments: &Arguments, seen: Seen) -> Result<PolicyText, Failure> {
         (given, _) => numbers(given),
     };
     let scope = if arguments.scope.is_empty() { seen.scope } else { arguments.scope.clone() };
-    let program = target.as_deref().or(exe.as_deref()).or(unit.as_deref());
+    let own = arguments.script.as_deref().and_then(Path::to_str);
+    let program = own.or(target.as_deref()).or(exe.as_deref()).or(unit.as_deref());
     let id = match &arguments.id {
         Some(id) => id.clone(),
         None => PolicyText::name(&arguments.credential, program),
@@ -317,6 +327,7 @@ fn policy(arguments: &Arguments, seen: Seen) -> Result<PolicyText, Failure> {
         digest,
         target,
         target_digest,
+        script,
         assurance: arguments.assurance,
         jit: arguments.jit,
         delivery: arguments.delivery.clone(),
@@ -359,6 +370,16 @@ fn comments(policy: &PolicyText, notes: Vec<String>) -> Vec<String> {
     }
     comments.extend(notes);
     comments
+}
+
+/// A script as it is now.
+fn script(file: &Path) -> Result<Script, Failure> {
+    let claim = Target::script(file, std::env::var_os("PATH").as_deref())?.claim();
+    // Where the interpreter is root's, its name says enough, and an upgrade of it
+    // changes nothing.
+    let interpreter_digest = claim.digest.is_empty().then_some(claim.interpreter_digest);
+    let (digest, interpreter) = (claim.script_digest, claim.interpreter);
+    Ok(Script { digest, interpreter, interpreter_digest })
 }
 
 /// A digest that is given, seen, or of the file as it is now.

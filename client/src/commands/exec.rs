@@ -5,6 +5,7 @@
 //! in [`crate::plan`]. A mode that keeps a supervisor takes the place
 //! of [`become_it`] and is given the same things.
 
+mod broker;
 mod deliver;
 mod dry_run;
 pub(super) mod files;
@@ -25,7 +26,7 @@ use crate::supervise::supervise;
 use deliver::Prepared;
 use jsi_client::v1::{TargetClaim, binding};
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 use target::Target;
 pub(super) use target::measure;
@@ -68,11 +69,23 @@ pub(crate) struct Arguments {
     /// not told which program it is, so rules that ask for one do not permit it
     #[arg(long)]
     keep_env: bool,
+    /// Run a copy of the command that nobody can change, so that rules may demand its digest
+    /// (context.target.digest); where it is root's it runs as it is
+    #[arg(long, conflicts_with = "keep_env")]
+    sealed: bool,
+    /// Run this script, as its #! line says, from such a copy; what follows -- are its arguments.
+    /// The script finds its own path in $JSI_SCRIPT
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keep_env", "sealed"])]
+    script: Option<PathBuf>,
+    /// Let the command reach the agent where a sandbox forbids it to make a Unix socket: by an
+    /// inherited descriptor, whose number is in $JSI_AUTH_FD
+    #[arg(long)]
+    broker_fd: bool,
     /// Why, for the log
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     note: String,
     /// The command and its arguments
-    #[arg(required = true, last = true, value_name = "COMMAND")]
+    #[arg(required_unless_present = "script", last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -121,16 +134,29 @@ fn gather(arguments: &Arguments) -> Result<(Gathered, Target), Failure> {
     let mut others = fd.collect::<Result<Vec<_>, _>>()?;
     others.extend(arguments.files.items()?);
     let gathered = arguments.sources.gather(others, arguments.keep_env)?;
-    if gathered.plan.items().is_empty() {
+    if gathered.plan.items().is_empty() && !arguments.broker_fd {
         return Err(Failure::usage("no credential is asked for")
             .advise("for example: jsi exec -e PGPASSWORD=db/orders#password -- psql")
             .advise("or write a jsi.toml: jsi project --help"));
     }
-    let Some(program) = arguments.command.first() else {
-        return Err(Failure::usage("no command is given"));
-    };
-    let target = Target::find(program, std::env::var_os("PATH").as_deref())?;
-    Ok((gathered, target))
+    Ok((gathered, measured(arguments)?))
+}
+
+/// The command, as it is to run.
+fn measured(arguments: &Arguments) -> Result<Target, Failure> {
+    let path = std::env::var_os("PATH");
+    match (&arguments.script, arguments.command.first()) {
+        (Some(script), _) => Target::script(script, path.as_deref()),
+        (None, Some(program)) if arguments.sealed => Target::sealed(program, path.as_deref()),
+        (None, Some(program)) => Target::find(program, path.as_deref()),
+        (None, None) => Err(Failure::usage("no command is given")),
+    }
+}
+
+/// The command's words, the first of which is its name.
+fn words(arguments: &Arguments) -> Vec<OsString> {
+    let script = arguments.script.iter().map(|script| script.clone().into_os_string());
+    script.chain(arguments.command.iter().cloned()).collect()
 }
 
 fn allowed(gathered: Gathered, target: Target) -> Result<Wanted, Failure> {
@@ -151,13 +177,15 @@ fn claim(target: &Target, keep_env: bool) -> Option<TargetClaim> {
 fn go(arguments: Arguments, wanted: Wanted, duty: &mut Duty<'_>) -> Result<(), Failure> {
     let Wanted { plan, target } = wanted;
     let place = arguments.files.place(&plan)?;
-    let mut command = target.command(&arguments.command, arguments.keep_env);
+    let words = words(&arguments);
+    let mut command = target.command(&words, arguments.keep_env);
     let terms = Terms {
         binding: Some(binding::Kind::Caller(binding::Unit {})),
         target: claim(&target, arguments.keep_env),
         note: arguments.note,
         ..Terms::default()
     };
+    let broker = if arguments.broker_fd { broker::hand_down(&mut command)? } else { None };
     let what = (&plan, place.as_ref());
     let (obtained, prepared) = if plan.wants().next().is_some() {
         session::block_on(supply(&mut command, what, &terms, duty))?
@@ -167,7 +195,10 @@ fn go(arguments: Arguments, wanted: Wanted, duty: &mut Duty<'_>) -> Result<(), F
         let prepared = duty.prepare(&mut command, what, &nothing)?;
         (nothing, prepared)
     };
-    Err(become_it(&mut command, &target, &obtained, prepared))
+    if let Some(broker) = &broker {
+        broker::leave_open(broker)?;
+    }
+    Err(become_it(&mut command, (&target, &words), &obtained, prepared))
 }
 
 /// Obtains everything and hands it to the command to be. From then on nothing
@@ -219,14 +250,11 @@ impl Duty<'_> {
 /// Executes the command. What comes back is why that could not be done.
 fn become_it(
     command: &mut Command,
-    target: &Target,
+    (target, words): (&Target, &[OsString]),
     obtained: &Obtained,
     prepared: Prepared,
 ) -> Failure {
-    let failure = match target.unchanged() {
-        Ok(()) => target::cannot_run(target.path(), &command.exec()),
-        Err(failure) => failure,
-    };
+    let failure = target.become_it(command, words);
     drop(prepared);
     let _ = session::block_on(async {
         obtained.give_back(&session::agent().await?).await;

@@ -4,7 +4,7 @@
 mod stay;
 
 use super::exec::files::{file_name, read};
-use super::exec::target::{self, Target};
+use super::exec::target::Target;
 use crate::failure::Failure;
 use crate::files::{FileDir, Orders, Place, Reaper, orders};
 use crate::obtain::{Obtained, Terms, obtain};
@@ -13,7 +13,6 @@ use crate::{output, session};
 use jsi_client::v1::{Lease, binding};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -112,8 +111,7 @@ fn render(rendering: &mut Rendering, arguments: &Arguments) -> Result<(), Failur
     rendering.terms.target = Some(target.claim());
     let (_, path) = first(rendering, |_| Ok(std::process::id()))?;
     command.env(VARIABLE, path);
-    target.unchanged()?;
-    Err(target::cannot_run(target.path(), &command.exec()))
+    Err(target.become_it(&mut command, &arguments.command))
 }
 
 /// Leased to the shell, and so is the file.

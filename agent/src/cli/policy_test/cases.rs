@@ -298,7 +298,7 @@ impl Place<'_> {
                 Some(exe) => {
                     let digest = self.digest(facts.target_digest.as_ref())?;
                     let digest = digest.map_or_else(String::new, |digest| digest.hex());
-                    Some(Target { exe: exe.clone(), digest })
+                    Some(Target::measured(exe, &digest))
                 }
             },
             admin_socket: facts.admin_socket.unwrap_or(false),

@@ -26,7 +26,21 @@ pub fn explained(given: Explained) -> v1::ExplainResponse {
         scope: given.scope.into_iter().collect(),
         delivery: delivery(given.delivery),
         binding: given.binding.map(|binding| binding.name().to_owned()).unwrap_or_default(),
-        target: given.target.map(|Target { exe, digest }| v1::TargetClaim { exe, digest }),
+        target: given.target.map(target),
+    }
+}
+
+fn target(target: Target) -> v1::TargetClaim {
+    let (device, inode) = target.file.unwrap_or_default();
+    v1::TargetClaim {
+        exe: target.exe,
+        digest: target.digest,
+        sealed: target.unsealed.is_none(),
+        script_digest: target.script_digest,
+        interpreter: target.interpreter,
+        interpreter_digest: target.interpreter_digest,
+        device,
+        inode,
     }
 }
 

@@ -42,7 +42,7 @@ pub fn hypothesis(message: v1::Hypothesis) -> Result<(CredentialName, Supposed),
                 Failure::field("hypothesis.binding", "is none of process, connection, none")
             })?),
         },
-        target: message.target.map(parse::target).transpose()?,
+        target: message.target.map(parse::supposed_target).transpose()?,
         ttl: parse::ttl("hypothesis.ttl", message.ttl, Duration::MAX)?,
         at: message.at.map(moment).transpose()?,
         ..Supposed::new(requester)

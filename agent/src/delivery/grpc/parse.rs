@@ -5,6 +5,7 @@ use crate::attestation::{Anchor, Digest};
 use crate::delivery::{Ask, BindingAsk, Failure};
 use crate::lease::Selector;
 use crate::memory::{Field, SecretBuf};
+use crate::mutants::{Check, on};
 use crate::names::{CredentialName, LeaseId, MAX_CREDENTIAL_LEN};
 use crate::policy::{Delivery, Target};
 use jsi_proto::v1;
@@ -25,6 +26,9 @@ const MAX_FIELDS: usize = 32;
 const MAX_FIELD_NAME: usize = 64;
 /// Bytes of a lease's ID: a credential's name, a slash and 26 characters.
 const MAX_LEASE_ID: usize = MAX_CREDENTIAL_LEN + 1 + 26;
+
+/// Why the digests of a target do not count.
+const UNSEALED: &str = "nobody keeps it from being changed before it runs; jsi exec --sealed does";
 
 /// A request for a credential.
 pub(super) fn ask(
@@ -150,16 +154,43 @@ fn binding(binding: Option<v1::Binding>) -> Result<Option<BindingAsk>, Failure> 
     }))
 }
 
-/// What the caller says that it will become.
+/// What the caller says that it will become. Digests of what anybody may change
+/// before it runs are dropped here.
 pub(super) fn target(target: v1::TargetClaim) -> Result<Target, Failure> {
-    if !target.exe.starts_with('/') || target.exe.len() > 4096 {
-        return Err(Failure::field("target.exe", "is not an absolute path"));
+    let path = |field: &str, path: &str| match path.starts_with('/') && path.len() <= 4096 {
+        true => Ok(()),
+        false => Err(Failure::field(field, "is not an absolute path")),
+    };
+    path("target.exe", &target.exe)?;
+    if !target.interpreter.is_empty() {
+        path("target.interpreter", &target.interpreter)?;
     }
-    // A program may be executable and yet unreadable: nobody could measure it.
-    if !target.digest.is_empty() && Digest::from_hex(&target.digest).is_none() {
-        return Err(Failure::field("target.digest", "is not a SHA-256 in lower-case hex"));
+    for (field, digest) in [
+        ("target.digest", &target.digest),
+        ("target.script_digest", &target.script_digest),
+        ("target.interpreter_digest", &target.interpreter_digest),
+    ] {
+        // A program may be executable and yet unreadable: nobody could measure it.
+        if !digest.is_empty() && Digest::from_hex(digest).is_none() {
+            return Err(Failure::field(field, "is not a SHA-256 in lower-case hex"));
+        }
     }
-    Ok(Target { exe: target.exe, digest: target.digest })
+    let claimed = Target {
+        exe: target.exe,
+        digest: target.digest,
+        script_digest: target.script_digest,
+        interpreter: target.interpreter,
+        interpreter_digest: target.interpreter_digest,
+        file: (target.inode != 0).then_some((target.device, target.inode)),
+        unseen: None,
+        unsealed: None,
+    };
+    Ok(if target.sealed || !on(Check::TargetSealed) { claimed } else { claimed.open(UNSEALED) })
+}
+
+/// A target of a request that nobody makes: what is named is taken to be so.
+pub(super) fn supposed_target(target: v1::TargetClaim) -> Result<Target, Failure> {
+    self::target(v1::TargetClaim { sealed: true, ..target })
 }
 
 /// A short text for people.

@@ -4,6 +4,7 @@
 use super::super::{IssuerError, Order};
 use crate::attestation::{Fact, Via};
 use crate::config::{ClaimTemplate, JwtCredential, Piece, Placeholder, Template};
+use crate::policy::Target;
 use serde_json::{Map, Value};
 
 /// What templates are filled from.
@@ -112,8 +113,14 @@ impl Facts<'_> {
                 known(&requester.around.invocation, "systemd unit that is known to run")?
             }
             Placeholder::Assurance => order.attestation.assurance.level().into(),
-            Placeholder::TargetExe => target()?.exe.as_str().into(),
-            Placeholder::TargetDigest => target()?.digest.as_str().into(),
+            Placeholder::TargetExe => match target()? {
+                Target { unseen: Some(why), .. } => return Err(why.clone()),
+                target => target.exe.as_str().into(),
+            },
+            Placeholder::TargetDigest => match target()? {
+                Target { unsealed: Some(why), .. } => return Err(why.clone()),
+                target => target.digest.as_str().into(),
+            },
             Placeholder::Scope(key) => {
                 let value = order.permit.scope().get(key);
                 let why = || format!("nothing was asked for; say --scope {key}=…");

@@ -51,6 +51,7 @@ fn lease(n: u32) -> LeaseRecord {
             assurance_with_jit: None,
             missed: Vec::new(),
             caller: None,
+            target: None,
         },
         uses_left: None,
         delivery: "caller".to_owned(),

@@ -54,7 +54,7 @@ prop_compose! {
         at in 0..4_000_000_000_000_u64,
     ) -> Supposed {
         Supposed {
-            target: target.map(|(exe, digest)| Target { exe, digest: digest.hex() }),
+            target: target.map(|(exe, digest)| Target::measured(&exe, &digest.hex())),
             delivery, scope, at: Some(WallTime(at)),
             ..Supposed::new(requester)
         }

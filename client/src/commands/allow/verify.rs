@@ -65,9 +65,18 @@ fn hypothesis(policy: &PolicyText) -> Hypothesis {
         digest: text(&policy.digest),
         ..Default::default()
     });
-    let target = (policy.target.is_some() || policy.target_digest.is_some()).then(|| TargetClaim {
-        exe: policy.target.clone().unwrap_or_else(|| "/".to_owned()),
-        digest: text(&policy.target_digest),
+    let named = policy.target.is_some() || policy.target_digest.is_some();
+    let script = policy.script.clone();
+    let target = (named || script.is_some()).then(|| {
+        let script = script.unwrap_or_default();
+        TargetClaim {
+            exe: policy.target.clone().unwrap_or_else(|| "/".to_owned()),
+            digest: text(&policy.target_digest),
+            script_digest: script.digest,
+            interpreter: script.interpreter,
+            interpreter_digest: text(&script.interpreter_digest),
+            ..Default::default()
+        }
     });
     let requester = Process {
         uid,

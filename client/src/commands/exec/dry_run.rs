@@ -17,7 +17,7 @@ const DENIED: u8 = 3;
 const NOT_FOUND: u8 = 4;
 
 pub(super) fn run(gathered: &Gathered, target: &Target, flag: OutputFlag) -> Result<(), Failure> {
-    let Gathered { plan, project } = gathered;
+    let (Gathered { plan, project }, claim) = (gathered, target.claim());
     let files = project.as_ref().map(standings).transpose()?.unwrap_or_default();
     let verdicts = match session::block_on(verdicts(plan)) {
         Ok(found) => Some(found),
@@ -34,7 +34,12 @@ pub(super) fn run(gathered: &Gathered, target: &Target, flag: OutputFlag) -> Res
         flag,
         || {
             json!({
-                "target": target.claim().exe,
+                "target": claim.exe,
+                "sealed": claim.sealed,
+                "digest": claim.digest,
+                "script_digest": claim.script_digest,
+                "interpreter": claim.interpreter,
+                "interpreter_digest": claim.interpreter_digest,
                 "files": files.iter().map(|(path, standing)| json!({
                     "path": path.display().to_string(),
                     "allowed": *standing == Standing::Allowed,

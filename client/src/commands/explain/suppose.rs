@@ -160,7 +160,7 @@ pub(super) fn hypothesis(credential: String, facts: Facts) -> Result<Hypothesis,
         None => None,
         Some(path) => {
             let Executable { path: exe, digest, .. } = program(path, facts.target_digest.clone())?;
-            Some(TargetClaim { exe, digest })
+            Some(TargetClaim { exe, digest, ..Default::default() })
         }
     };
     let at = facts.at.map(|at| prost_types::Timestamp {

@@ -197,6 +197,7 @@ fn operator() -> HolderRecord {
         assurance_with_jit: None,
         missed: Vec::new(),
         caller: None,
+        target: None,
     }
 }
 

@@ -20,7 +20,7 @@ async fn every_placeholder_is_filled_with_its_fact() {
         ask.attestation.requester.unit = Fact::Known("api.service".into());
         ask.attestation.requester.container = Fact::Known("c0ffee".into());
         ask.attestation.via = Via::GenuineClient;
-        ask.target = Some(Target { exe: "/usr/bin/api".into(), digest: "ab".repeat(32) });
+        ask.target = Some(Target::measured("/usr/bin/api", &"ab".repeat(32)));
     };
     for (text, value) in [
         ("{{requester.uid}}", Value::from(1000)),
@@ -72,7 +72,7 @@ async fn a_fact_that_is_absent_or_unreadable_refuses_the_request() {
         ("{{target.exe}}", |_| (), "jsi exec"),
         (
             "{{target.exe}}",
-            |ask| ask.target = Some(Target { exe: "/bin/x".into(), digest: String::new() }),
+            |ask| ask.target = Some(Target::measured("/bin/x", "")),
             "only the word of a jsi",
         ),
     ];
