@@ -153,6 +153,8 @@ checks! {
     EvaluationError = "evaluation-error",
     /// Operators' calls are served on the admin socket only.
     AdminService = "admin-service",
+    /// What operators ask is answered there only.
+    AdminChannel = "admin-channel",
     /// Policy takes those on the admin socket for operators, and nobody else.
     AdminSocket = "admin-socket",
     /// A target counts by the word of a client only.

@@ -1,7 +1,7 @@
 //! An attack, told once: the tests show it refused, and the table of mutants
 //! shows that it is refused by the checks that it names.
 
-use jsi_tests::{Setup, Stage};
+use jsi_tests::{Setup, Stage, not_run};
 use std::panic::Location;
 
 /// How a scene is set up: the table has it with another build of the agent.
@@ -20,6 +20,8 @@ pub(crate) struct Attack {
     scene: fn(Alter<'_>) -> Stage,
     act: fn(&Stage) -> String,
     twin: fn(&Stage),
+    /// Why this machine cannot try it.
+    pub(crate) hindrance: fn() -> Option<&'static str>,
 }
 
 /// What came of it.
@@ -55,7 +57,8 @@ impl Attack {
         act: fn(&Stage) -> String,
     ) -> Self {
         let scene = |alter: Alter<'_>| Stage::with(alter(Setup::host()));
-        Self { test, checks, reason, scene, act, twin: Stage::serves_the_twin }
+        let twin = Stage::serves_the_twin;
+        Self { test, checks, reason, scene, act, twin, hindrance: || None }
     }
 
     /// In another scene.
@@ -68,11 +71,19 @@ impl Attack {
         Self { twin, ..self }
     }
 
+    /// Only where nothing hinders it.
+    pub(crate) const fn where_possible(self, hindrance: fn() -> Option<&'static str>) -> Self {
+        Self { hindrance, ..self }
+    }
+
     /// Tries it on the agent that is shipped: it is refused, for its reason, and
     /// its twin is served.
     #[track_caller]
     pub(crate) fn is_refused(&self) {
         let here = Location::caller();
+        if let Some(why) = (self.hindrance)() {
+            return not_run(here.file(), here.line(), why);
+        }
         let stage = (self.scene)(&|setup| setup);
         let said = (self.act)(&stage);
         assert!(!said.contains(SUCCEEDED), "{here}: {} succeeded:\n{said}", self.test);

@@ -76,7 +76,7 @@ fn a_program_that_became_trusted_before_accept_and_is_silent_is_not_served() {
 
 const CLONE_VM: Attack = Attack::new(
     "a_program_that_became_trusted_while_a_child_keeps_its_memory_is_not_served",
-    &["exec-generation"],
+    &["exec-generation", "executable-mapped"],
     "it has become another program since accept",
     |stage| {
         let trusted = stage.trusted();
@@ -109,7 +109,7 @@ fn a_program_that_became_trusted_while_a_child_keeps_its_memory_is_not_served() 
 
 const EXEC_AFTER_CONNECT: Attack = Attack::new(
     "a_connection_of_another_program_does_not_become_trusted_by_exec",
-    &["exec-generation", "held-maps"],
+    &["exec-generation", "executable-mapped", "held-maps"],
     "it has become another program",
     |stage| stage.run(&stage.hostile(), "exec-after-connect", &[&stage.trusted()]).stdout,
 );

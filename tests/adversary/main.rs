@@ -5,12 +5,15 @@
 mod attack;
 mod bootstrap;
 mod connection;
+mod files;
 mod flood;
 mod image;
 mod mutants;
+mod policy;
 mod requester;
 mod setgid;
 mod sockets;
+mod swaps;
 mod table;
 mod target;
 

@@ -2,11 +2,19 @@
 
 use crate::attack::{Alter, Attack, told};
 use jsi_tests::{PEERS, Peer, Setup, Stage, Talk, needs_root, permit};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Those that the table of mutants tries without the checks that they name.
-pub(crate) const ATTACKS: &[Attack] =
-    &[ADOPTED_BY_PID_1, ADOPTED_IN_A_USER_NAMESPACE, FOREIGN_LEASE, PROGRAM_OF_THE_SAME_UID];
+pub(crate) const ATTACKS: &[Attack] = &[
+    ADOPTED_BY_PID_1,
+    ADOPTED_IN_A_USER_NAMESPACE,
+    ADOPTED_BY_A_MANAGER,
+    ANOTHERS_REQUESTER,
+    BELOW_A_SHELL,
+    FOREIGN_LEASE,
+    PROGRAM_OF_THE_SAME_UID,
+];
 
 fn jsi(stage: &Stage) -> String {
     stage.host.world.bin("jsi").display().to_string()
@@ -94,6 +102,107 @@ fn an_orphan_of_a_double_fork_has_no_trusted_requester() {
     assert_ne!(orphan, format!("ORPHAN OF {}", attack.pid()), "it was not adopted");
     let said = attack.rest();
     stage.refuses_because(&said, "the requester is refused");
+}
+
+/// A program of the name that a user manager has, at the place that it has in the
+/// tree, adopts an orphan that asks.
+const ADOPTED_BY_A_MANAGER: Attack = Attack::new(
+    "a_user_manager_is_not_the_requester_of_an_orphan_it_adopted",
+    &["requester-not-manager"],
+    "is a user manager",
+    |stage| {
+        let manager = stage.host.world.compile("trusted.c", "systemd");
+        stage.permit(&permit(PEERS[0].uid, "db/orders", &manager));
+        // Its own parent ends, so that pid 1 is above it.
+        let start = format!(
+            "{} manage {} db/orders {} & exit 0",
+            manager.display(),
+            stage.socket(),
+            jsi(stage)
+        );
+        let mut attack = stage.host.program(PEERS[0], "/bin/sh").args(["-c", &start]).talk();
+        let said = attack.line();
+        assert!(said.starts_with("ORPHAN OF "), "{said}");
+        attack.rest()
+    },
+)
+.where_possible(|| {
+    let mut orphan = std::process::Command::new("/bin/sh");
+    let orphan = orphan.args(["-c", "(sleep 0.2; ps -o ppid= -p $(sh -c 'echo $PPID')) & exit 0"]);
+    let parent = orphan.output().map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
+    (parent.ok().as_deref() != Some("1")).then_some("orphans are not adopted by pid 1 here")
+})
+.twin(|stage| {
+    // Whoever really starts jsi, by that name or another.
+    let manager = stage.host.program(PEERS[0], stage.host.world.bin("systemd"));
+    stage.served(&manager.args(["run", &jsi(stage), "get", "db/orders"]).run());
+});
+
+#[test]
+fn a_user_manager_is_not_the_requester_of_an_orphan_it_adopted() {
+    needs_root!();
+    ADOPTED_BY_A_MANAGER.is_refused();
+}
+
+/// The second peer may have it. The first one gives them a set-user-ID program
+/// that becomes a client of the first peer's, below the second one's.
+fn of_the_second(alter: Alter<'_>) -> Stage {
+    let stage = Stage::with(alter(Setup::host()));
+    let trusted = stage.host.world.bin("trusted");
+    stage.permit(&permit(PEERS[1].uid, "db/orders", &trusted));
+    let enter = stage.host.world.compile("hostile.c", "enter");
+    std::os::unix::fs::chown(&enter, Some(PEERS[0].uid), None).unwrap();
+    std::fs::set_permissions(&enter, PermissionsExt::from_mode(0o4755)).unwrap();
+    stage
+}
+
+const ANOTHERS_REQUESTER: Attack = Attack::new(
+    "a_process_of_another_uid_is_not_the_requester",
+    &["requester-same-uid", "uids-agree"],
+    "does not run as the caller's uid",
+    |stage| {
+        let enter = stage.host.world.bin("enter").display().to_string();
+        let trusted = stage.host.program(PEERS[1], stage.trusted());
+        trusted.args(["run", &*enter, "enter", &jsi(stage), "get", "db/orders"]).run().stdout
+    },
+)
+.on(of_the_second)
+.twin(|stage| {
+    let trusted = stage.host.program(PEERS[1], stage.trusted());
+    stage.served(&trusted.args(["run", &jsi(stage), "get", "db/orders"]).run());
+});
+
+#[test]
+fn a_process_of_another_uid_is_not_the_requester() {
+    needs_root!();
+    ANOTHERS_REQUESTER.is_refused();
+}
+
+/// Policy wants a requester whose code is known to be its own.
+fn of_level_two(alter: Alter<'_>) -> Stage {
+    let stage = Stage::with(alter(Setup::host()));
+    let trusted = stage.host.world.bin("trusted");
+    let permit = permit(PEERS[0].uid, "db/orders", &trusted);
+    stage.permit(&permit.replace("context.assurance >= 1", "context.assurance >= 2"));
+    stage
+}
+
+/// Whoever can start a program can stand below it, whatever it is.
+const BELOW_A_SHELL: Attack = Attack::new(
+    "a_requester_found_by_ancestry_never_exceeds_level_one",
+    &["requester-level-cap"],
+    "context.assurance >= 2 is false",
+    |stage| {
+        let trusted = stage.host.program(PEERS[0], stage.trusted());
+        trusted.args(["run", &jsi(stage), "get", "db/orders"]).run().stdout
+    },
+)
+.on(of_level_two);
+
+#[test]
+fn a_requester_found_by_ancestry_never_exceeds_level_one() {
+    needs_root!();
+    BELOW_A_SHELL.is_refused();
 }
 
 /// The shells of both peers may have the secret.

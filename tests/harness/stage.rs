@@ -105,7 +105,10 @@ impl Stage {
             let records = self.host.records();
             let refused =
                 records.iter().filter(|r| r["kind"] == "refused" || r["kind"] == "denied");
-            panic!("not in the log: {reason:?}; there is {:#?}", refused.collect::<Vec<_>>());
+            panic!(
+                "not in the log: {reason:?}; there is {:#?}\n{output}",
+                refused.collect::<Vec<_>>()
+            );
         }
     }
 

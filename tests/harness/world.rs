@@ -115,6 +115,12 @@ impl World {
         CLIENT_GID
     }
 
+    /// The agent's uid.
+    #[must_use]
+    pub fn owner_uid(&self) -> u32 {
+        self.owner.0
+    }
+
     /// Compiles a hostile program to `bin/<name>`.
     pub fn compile(&self, source: &str, name: &str) -> PathBuf {
         crate::compile(source, &self.bin(name))

@@ -71,22 +71,41 @@ static size_t header(uint8_t *out, const char *name, const char *value) {
   return 3 + n + v;
 }
 
-/* HEADERS and DATA of RequestCredential{credential}, in one piece. */
-static int request(int fd, uint32_t stream, const char *credential) {
-  uint8_t block[512], body[256], out[1024];
-  size_t b = 0, c = strlen(credential), o;
+/* The header block of a call of `path`. */
+static size_t headers(uint8_t *block, const char *path) {
+  size_t b = 0;
   b += header(block + b, ":method", "POST");
   b += header(block + b, ":scheme", "http");
-  b += header(block + b, ":path", "/jsi.v1.Agent/RequestCredential");
+  b += header(block + b, ":path", path);
   b += header(block + b, ":authority", "agent");
   b += header(block + b, "content-type", "application/grpc");
   b += header(block + b, "te", "trailers");
-  uint8_t head[7] = {0, 0, 0, 0, c + 2, 0x0a, c};
-  memcpy(body, head, 7);
-  memcpy(body + 7, credential, c);
+  return b;
+}
+
+/* HEADERS and DATA of one call, in one piece; the message has less than 256 bytes. */
+static int call(int fd, uint32_t stream, const char *path, const void *message, size_t length) {
+  uint8_t block[512], body[300] = {0, 0, 0, 0, length}, out[1024];
+  size_t b = headers(block, path), o;
+  memcpy(body + 5, message, length);
   o = frame(out, HEADERS, END_HEADERS, stream, block, b);
-  o += frame(out + o, DATA, END_STREAM, stream, body, 7 + c);
+  o += frame(out + o, DATA, END_STREAM, stream, body, 5 + length);
   return put(fd, out, o);
+}
+
+/* A field of type string; less than 128 bytes. */
+static size_t field(uint8_t *out, int number, const void *text, size_t length) {
+  out[0] = number << 3 | 2;
+  out[1] = length;
+  memcpy(out + 2, text, length);
+  return 2 + length;
+}
+
+/* RequestCredential{credential}. */
+static int request(int fd, uint32_t stream, const char *credential) {
+  uint8_t message[130];
+  size_t length = field(message, 1, credential, strlen(credential));
+  return call(fd, stream, "/jsi.v1.Agent/RequestCredential", message, length);
 }
 
 struct frame {

@@ -1,6 +1,8 @@
 /* The program that policy names. It is not hostile; some of its modes are what
  * real programs do unwittingly. */
 #include "http2.h"
+#include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 static int run(char **command) {
@@ -96,6 +98,47 @@ int main(int argc, char **argv) {
     if (hello(fd) || answer_challenge(fd)) fail("challenge");
     dprintf(1, "READY\n");
     sleep(15);
+    return 0;
+  }
+  if (!strcmp(mode, "keep-saved")) { /* set-user-ID, and able to go back to who started it */
+    uid_t own = geteuid(), invoker = getuid();
+    if (setresuid(own, own, invoker)) fail("setresuid");
+    return ask(argv[2], argv[3]);
+  }
+  if (!strcmp(mode, "ask-then-become")) { /* another program reads the reply */
+    int fd = connected(argv[2]);
+    if (hello(fd) || answer_challenge(fd) || request(fd, 1, argv[3])) fail("send");
+    usleep(150 * 1000); /* the agent has begun, and is kept from ending */
+    char number[12];
+    snprintf(number, sizeof number, "%d", fd);
+    execl(argv[4], argv[4], "read", number, NULL);
+    fail(argv[4]);
+  }
+  if (!strcmp(mode, "claim")) { /* asks for itself, and says that it becomes argv[4] */
+    uint8_t target[130], message[300];
+    size_t t = field(target, 1, argv[4], strlen(argv[4]));
+    size_t m = field(message, 1, argv[3], strlen(argv[3]));
+    m += field(message + m, 7, target, t);
+    int fd = connected(argv[2]);
+    if (hello(fd) || call(fd, 1, "/jsi.v1.Agent/RequestCredential", message, m)) fail("send");
+    return take(fd, 1);
+  }
+  if (!strcmp(mode, "manage")) { /* adopts orphans, as a user manager does */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    pid_t middle = fork();
+    if (!middle) {
+      pid_t own = getpid();
+      if (fork()) _exit(0);
+      while (getppid() == own) usleep(1000);
+      dup2(1, 2);
+      dprintf(1, "ORPHAN OF %d\n", getppid());
+      execl(argv[4], argv[4], "get", argv[3], NULL);
+      fail(argv[4]);
+    }
+    int nothing = open("/dev/null", O_WRONLY);
+    dup2(nothing, 1);
+    dup2(nothing, 2);
+    sleep(8);
     return 0;
   }
   if (!strcmp(mode, "child")) { /* a child with a connection of its own */
