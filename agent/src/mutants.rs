@@ -60,6 +60,8 @@ checks! {
     BootstrapLevelCap = "bootstrap-level-cap",
     /// Answers to packets wait until earlier ones were read.
     BootstrapUnread = "bootstrap-unread",
+    /// Connections of one uid in a second are counted.
+    ConnectRate = "connect-rate",
     /// Requests of one uid are counted.
     RequestRate = "request-rate",
 

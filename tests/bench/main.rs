@@ -9,6 +9,7 @@
 #![allow(clippy::print_stdout, reason = "the table is the point")]
 
 mod echo;
+mod flood;
 mod memory;
 mod processes;
 mod requests;
@@ -31,6 +32,12 @@ fn main() {
     if let Some(at) = args.iter().position(|a| a == "--echo-server") {
         return echo::serve(args[at + 1].as_ref());
     }
+    if let Some(at) = args.iter().position(|a| a == "--flood") {
+        return flood::flood(args[at + 1].clone().into(), &args[at + 2]);
+    }
+    if let Some(at) = args.iter().position(|a| a == "--victim") {
+        return flood::ask(args[at + 1].as_ref(), args[at + 2].parse().expect("a number"));
+    }
     if !jsi_tests::is_root() {
         println!("not run: the bench needs a host agent: run it as root");
         return;
@@ -41,6 +48,9 @@ fn main() {
         Effort { processes: 300, calls: 5_000, throughput: Duration::from_secs(5), leases: 10_000 }
     };
     let mut table = Table::default();
+    if args.iter().any(|a| a == "--flood-only") {
+        return flood::measure(effort, &mut table);
+    }
     let (host, [serving, first]) = host();
     if args.iter().any(|a| a == "--hold") {
         println!("{:?}", host.pids());
@@ -60,6 +70,7 @@ fn main() {
     drop(host);
     // Anew: what the load before has left would hide what a lease costs.
     memory::leased(&self::host().0, effort, &mut table);
+    flood::measure(effort, &mut table);
     let json = table.json();
     println!("\n{json:#}");
     if let Some(at) = args.iter().position(|a| a == "--json") {

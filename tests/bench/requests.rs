@@ -19,7 +19,7 @@ fn bench_one() -> RequestCredentialRequest {
 }
 
 /// One request, its delivery, and the release.
-async fn lease(client: &Client) {
+pub(crate) async fn lease(client: &Client) {
     let delivered = client.request(bench_one()).await.expect("granted");
     client.release(&delivered.lease.id).await.expect("released");
 }

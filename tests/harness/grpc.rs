@@ -62,7 +62,18 @@ impl Client {
         let socket: PathBuf = socket.to_owned();
         let dial = tower::service_fn(move |_| {
             let socket = socket.clone();
-            async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
+            // Where the backlog is full the kernel says EAGAIN (connect(2)) instead of
+            // letting a socket that does not block wait: so it is tried again.
+            async move {
+                loop {
+                    match tokio::net::UnixStream::connect(&socket).await {
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                        }
+                        connected => break connected.map(TokioIo::new),
+                    }
+                }
+            }
         });
         let channel = Endpoint::from_static("http://agent").connect_with_connector(dial).await?;
         Ok(Self { channel })

@@ -163,6 +163,9 @@ pub struct Limits {
     pub connections: u32,
     /// Connections open at once for one uid, so that no uid can take them all.
     pub connections_per_uid: u32,
+    /// Connections a second of one uid, as many at once; what is beyond is closed
+    /// before anything is looked at.
+    pub connects_per_second: u32,
     /// Requests a second for one uid; a burst of as many again is let through.
     pub requests_per_second: u32,
     /// Denials and refusals a second for one uid that the log keeps (and ten
@@ -198,6 +201,7 @@ impl Default for Limits {
         Self {
             connections: 4096,
             connections_per_uid: 1024,
+            connects_per_second: 500,
             requests_per_second: 20_000,
             denials_logged_per_second: 5,
             leases: 200_000,

@@ -401,6 +401,7 @@ impl Place<'_> {
         Ok(Limits {
             connections: number(&raw.connections, built_in.connections)?,
             connections_per_uid: number(&raw.connections_per_uid, built_in.connections_per_uid)?,
+            connects_per_second: number(&raw.connects_per_second, built_in.connects_per_second)?,
             requests_per_second: number(&raw.requests_per_second, built_in.requests_per_second)?,
             denials_logged_per_second: number(
                 &raw.denials_logged_per_second,

@@ -61,6 +61,7 @@ pub(super) enum RawMode {
 pub(super) struct RawLimits {
     pub(super) connections: Option<Spanned<u32>>,
     pub(super) connections_per_uid: Option<Spanned<u32>>,
+    pub(super) connects_per_second: Option<Spanned<u32>>,
     pub(super) requests_per_second: Option<Spanned<u32>>,
     pub(super) denials_logged_per_second: Option<Spanned<u32>>,
     pub(super) leases: Option<Spanned<u32>>,

@@ -6,12 +6,12 @@ use super::state::State;
 use super::{
     Channel, Connection, ImageId, Peer, Refusal, Refused, Session, Witness, bootstrap, peer,
 };
-use crate::process::peer::{name_senders, names_senders};
+use crate::process::peer::{hung_up, name_senders, names_senders};
 use nix::errno::Errno;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +23,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Sessions that wait for the server to take them.
 const READY: usize = 64;
+/// Connections that are accepted before others have a turn: a queue that is full
+/// must be emptied faster than one uid can fill it, since whoever comes to a full
+/// one waits, or is refused by the kernel.
+const BATCH: usize = 128;
 /// How long accepting rests when the kernel has no descriptor or no memory for it.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -80,44 +84,63 @@ impl Door {
     async fn run(&self, listener: StdListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let mut spare = Spare::new(listener.try_clone()?);
+        let more = listener.try_clone()?;
         let listener = UnixListener::from_std(listener)?;
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let mut accepted = tokio::select! {
+                accepted = listener.accept() => accepted.and_then(|(stream, _)| stream.into_std()),
                 () = self.sessions.closed() => return Ok(()),
             };
-            match accepted {
-                Ok((stream, _)) => self.greet(stream),
-                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::EMFILE | Errno::ENFILE) => {
-                        spare.turn_away(&self.refused);
-                        sleep(PAUSE).await;
-                    }
-                    Some(Errno::ENOMEM | Errno::ENOBUFS) => sleep(PAUSE).await,
-                    Some(Errno::ECONNABORTED | Errno::EINTR | Errno::EPERM) => {}
-                    _ => return Err(error),
-                },
+            for _ in 0..BATCH {
+                match accepted {
+                    Ok(stream) => self.greet(stream),
+                    Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                        Some(Errno::EAGAIN) => break,
+                        Some(Errno::EMFILE | Errno::ENFILE) => {
+                            spare.turn_away(&self.refused);
+                            sleep(PAUSE).await;
+                            break;
+                        }
+                        Some(Errno::ENOMEM | Errno::ENOBUFS) => {
+                            sleep(PAUSE).await;
+                            break;
+                        }
+                        Some(Errno::ECONNABORTED | Errno::EINTR | Errno::EPERM) => {}
+                        _ => return Err(error),
+                    },
+                }
+                // Without the runtime's part in it, which costs more than the rest.
+                accepted = more.accept().map(|(stream, _)| stream);
             }
+            self.limits.forget_rested();
+            tokio::task::yield_now().await;
         }
     }
 
     /// What needs no waiting; the rest in a task of its own, which the limits bound.
-    fn greet(&self, stream: UnixStream) {
-        let deadline = Instant::now() + self.limits.challenge_timeout;
+    fn greet(&self, stream: StdStream) {
         let nobody = Peer { pid: 0, uid: u32::MAX, gid: u32::MAX };
         let peer = match peer::name(&stream) {
             Ok(peer) => peer,
             Err(refusal) => return (self.refused)(nobody, &refusal),
         };
-        let pidfd = match peer::hold(&stream, peer).and_then(|pidfd| {
-            watch_senders(&stream)?;
-            Ok(Arc::new(pidfd))
-        }) {
-            Ok(pidfd) => pidfd,
+        let limits = &self.limits;
+        let admitted = limits.admits(peer.uid, self.channel);
+        let slot = admitted.and_then(|()| limits.take(peer.uid, self.channel));
+        if let Err(refusal) = &slot
+            && (hung_up(stream.as_fd()) || !limits.may_be_told(peer.uid))
+        {
+            return (self.refused)(peer, refusal);
+        }
+        let guest = match self.hold(stream, peer) {
+            Ok(guest) => guest,
             Err(refusal) => return (self.refused)(peer, &refusal),
         };
-        let guest = Guest { stream, peer, pidfd, deadline };
-        match self.limits.take(peer.uid, self.channel) {
+        // It asked nothing, and an answer would reach nobody.
+        if hung_up(guest.stream.as_fd()) {
+            return;
+        }
+        match slot {
             Ok(slot) => {
                 let door = self.clone();
                 tokio::spawn(async move { door.admit(guest, slot).await });
@@ -134,6 +157,16 @@ impl Door {
     /// Resolves when nobody takes sessions any more.
     pub(super) async fn closed(&self) {
         self.sessions.closed().await;
+    }
+
+    fn hold(&self, stream: StdStream, peer: Peer) -> Result<Guest, Refusal> {
+        let deadline = Instant::now() + self.limits.challenge_timeout;
+        let pidfd = Arc::new(peer::hold(&stream, peer)?);
+        watch_senders(&stream)?;
+        let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+        let stream = stream
+            .map_err(|error| Refusal::Unverified(format!("the socket cannot be used: {error}")))?;
+        Ok(Guest { stream, peer, pidfd, deadline })
     }
 
     /// Has the witness look at the peer, and hands the session over.
@@ -239,7 +272,7 @@ pub(super) struct Guest {
 
 /// Sees to it that senders are named. The socket inherits that at connect, so
 /// one that connected to an inherited listener before it was set lacks it.
-fn watch_senders(stream: &UnixStream) -> Result<(), Refusal> {
+fn watch_senders(stream: &StdStream) -> Result<(), Refusal> {
     let set = match names_senders(stream) {
         Ok(true) => Ok(()),
         Ok(false) => name_senders(stream),

@@ -1,9 +1,12 @@
-//! How many connections there may be, in total and of one uid.
+//! How many connections there may be, in total and of one uid, and how many more
+//! a second.
 
 use super::{Channel, Refusal};
 use crate::config::Limits;
 use crate::mutants::{Check, on};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +26,10 @@ const BOOTSTRAP_UIDS: usize = 1024;
 /// `jsi exec --broker-fd` that runs holds one.
 const BOOTSTRAPS: u32 = 256;
 const BOOTSTRAPS_PER_UID: u32 = 64;
+/// How many a second one uid is told so: to be told costs as much as to be served.
+const TOLD_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// Uids whose rates are kept; beyond, those that have rested are let go.
+const RATES: usize = 4096;
 
 /// Connections over the limits that the admin socket has to itself, so that
 /// whoever takes all the others cannot keep an operator from revoking.
@@ -36,6 +43,11 @@ pub struct AcceptLimits {
     pub(super) write_timeout: Duration,
     counts: Mutex<Counts>,
     bootstraps: Mutex<HashMap<u32, Bucket>>,
+    per_second: u32,
+    /// By uid, each socket for itself: whoever floods one keeps nobody, not even
+    /// of its own uid, from revoking.
+    rates: DefaultKeyedRateLimiter<(u32, bool)>,
+    told: DefaultKeyedRateLimiter<u32>,
 }
 
 /// What is left of a uid's [`BOOTSTRAPS_AT_ONCE`], and when it was so.
@@ -87,7 +99,41 @@ impl AcceptLimits {
             write_timeout: limits.write_timeout,
             counts: Mutex::new(Counts::default()),
             bootstraps: Mutex::default(),
+            per_second: limits.connects_per_second,
+            rates: RateLimiter::keyed(Quota::per_second(
+                NonZeroU32::new(limits.connects_per_second).unwrap_or(NonZeroU32::MIN),
+            )),
+            told: RateLimiter::keyed(Quota::per_second(TOLD_PER_SECOND)),
         })
+    }
+
+    /// Whether that uid may connect once more now. The first question of all, and
+    /// the cheapest: what is refused here has cost one `accept`.
+    ///
+    /// # Errors
+    /// `Refusal::Limit`, which names the limit.
+    pub(super) fn admits(&self, uid: u32, channel: Channel) -> Result<(), Refusal> {
+        let key = (uid, channel == Channel::Admin);
+        if self.rates.check_key(&key).is_ok() || !on(Check::ConnectRate) {
+            return Ok(());
+        }
+        Err(Refusal::Limit(format!(
+            "uid {uid} connects more often than limits.connects_per_second = {} allows; wait, or raise it",
+            self.per_second
+        )))
+    }
+
+    /// Whether that uid may be told once more now that it is refused.
+    pub(super) fn may_be_told(&self, uid: u32) -> bool {
+        self.told.check_key(&uid).is_ok()
+    }
+
+    /// Lets go of the rates of uids that have not connected lately.
+    pub(super) fn forget_rested(&self) {
+        if self.rates.len() > RATES {
+            self.rates.retain_recent();
+            self.told.retain_recent();
+        }
     }
 
     /// Connections that are open now, without those over the limit.
@@ -229,8 +275,31 @@ mod tests {
         drop((first, operator));
         let _again = limits.take(1, Channel::Agent).unwrap();
         assert_eq!(limits.open(), 3);
+        assert!(limits.admits(1, Channel::Agent).is_ok());
         let told: Vec<_> = std::iter::from_fn(|| limits.take_reserve(1)).collect();
         assert_eq!(told.len(), RESERVE_PER_UID as usize);
         assert!(limits.take_reserve(2).is_some());
+    }
+
+    #[test]
+    fn one_uid_connects_at_most_so_often_and_another_does_not_notice() {
+        let limits = AcceptLimits::new(&Limits { connects_per_second: 3, ..Limits::default() });
+        let admitted =
+            |uid| (0..100).filter(|_| limits.admits(uid, Channel::Agent).is_ok()).count();
+        assert_eq!(admitted(1), 3);
+        let Err(Refusal::Limit(why)) = limits.admits(1, Channel::Agent) else {
+            panic!("a fourth was admitted")
+        };
+        assert!(why.contains("uid 1") && why.contains("limits.connects_per_second = 3"), "{why}");
+        assert!(limits.admits(1, Channel::Admin).is_ok(), "an operator of that uid");
+        assert_eq!(admitted(2), 3);
+    }
+
+    #[test]
+    fn who_is_refused_all_the_time_is_told_so_seldom() {
+        let limits = AcceptLimits::new(&Limits::default());
+        let told = (0..1_000).filter(|_| limits.may_be_told(1)).count();
+        assert_eq!(told, TOLD_PER_SECOND.get() as usize);
+        assert!(limits.may_be_told(2), "others are told");
     }
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 /// Bytes of a path in `sockaddr_un`, without the NUL at its end (unix(7)).
 const LONGEST_PATH: usize = 107;
 /// Connections that wait to be accepted; the kernel caps it at `somaxconn`.
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 4096;
 /// How often, and how far apart, the directory's lock is tried: another agent
 /// that is just binding holds it for a moment.
 const LOCK_TRIES: u32 = 100;

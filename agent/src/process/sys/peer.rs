@@ -156,6 +156,15 @@ pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     }
 }
 
+/// Whether the peer has closed its end altogether, so that no answer can reach it.
+#[must_use]
+pub fn hung_up(socket: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::empty())];
+    let answered = poll(&mut fds, PollTimeout::ZERO);
+    answered.is_ok_and(|found| found > 0)
+        && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+}
+
 /// Bytes sent on `socket` that the peer has not read yet (`SIOCOUTQ`; the
 /// kernel's count includes its own overhead). 0 where it cannot be told.
 #[must_use]
