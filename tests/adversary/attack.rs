@@ -76,6 +76,11 @@ impl Attack {
         Self { hindrance, ..self }
     }
 
+    /// Tries it there; what was said.
+    pub(crate) fn act_on(&self, stage: &Stage) -> String {
+        (self.act)(stage)
+    }
+
     /// Tries it on the agent that is shipped: it is refused, for its reason, and
     /// its twin is served.
     #[track_caller]

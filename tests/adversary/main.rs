@@ -16,6 +16,7 @@ mod sockets;
 mod swaps;
 mod table;
 mod target;
+mod workload;
 
 use jsi_tests::Talk;
 use std::path::Path;

@@ -91,7 +91,7 @@ impl Door {
                 accepted = listener.accept() => accepted.and_then(|(stream, _)| stream.into_std()),
                 () = self.sessions.closed() => return Ok(()),
             };
-            for _ in 0..BATCH {
+            for left in (0..BATCH).rev() {
                 match accepted {
                     Ok(stream) => self.greet(stream),
                     Err(error) => match error.raw_os_error().map(Errno::from_raw) {
@@ -108,6 +108,9 @@ impl Door {
                         Some(Errno::ECONNABORTED | Errno::EINTR | Errno::EPERM) => {}
                         _ => return Err(error),
                     },
+                }
+                if left == 0 {
+                    break;
                 }
                 // Without the runtime's part in it, which costs more than the rest.
                 accepted = more.accept().map(|(stream, _)| stream);
