@@ -109,6 +109,8 @@ checks! {
     LibraryDeleted = "library-deleted",
     /// Nor one below a directory that others than root may write.
     LibraryDirectory = "library-directory",
+    /// Nor one whose file system another program or machine serves.
+    LibraryFileSystem = "library-file-system",
     /// Nor one that the agent does not find under its path.
     LibraryOwnView = "library-own-view",
     /// A page of code that is not the file's any more gives no level 2.

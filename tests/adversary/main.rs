@@ -8,6 +8,7 @@ mod connection;
 mod files;
 mod flood;
 mod image;
+mod mapped;
 mod mutants;
 mod policy;
 mod requester;

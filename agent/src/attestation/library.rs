@@ -120,7 +120,9 @@ impl Libraries {
         if on(Check::LibraryOwner) && stat.uid != 0 {
             return Some(format!("belongs to uid {}", stat.uid));
         }
-        if let Some(why) = self.served(pid, stat) {
+        if on(Check::LibraryFileSystem)
+            && let Some(why) = self.served(pid, stat)
+        {
             return Some(why);
         }
         let own = image::open_cached(path).and_then(image::stat);
