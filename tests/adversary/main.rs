@@ -8,6 +8,8 @@ mod connection;
 mod files;
 mod flood;
 mod image;
+mod isolated;
+mod libraries;
 mod mapped;
 mod mutants;
 mod policy;

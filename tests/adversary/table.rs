@@ -18,6 +18,8 @@ fn attacks() -> Vec<Attack> {
         crate::files::ATTACKS,
         crate::flood::ATTACKS,
         crate::image::ATTACKS,
+        crate::isolated::ATTACKS,
+        crate::libraries::ATTACKS,
         crate::mapped::ATTACKS,
         crate::policy::ATTACKS,
         crate::requester::ATTACKS,
