@@ -225,3 +225,20 @@ fn a_library_that_was_replaced_is_told_and_gives_no_level_two() {
     );
     assert!(loaded(&stage, "LD_PRELOAD", &path).contains(&stage.secret));
 }
+
+/// Whoever runs the agent learns what was wrong, and where.
+#[test]
+fn the_reason_for_a_level_that_was_missed_is_not_hidden_from_operators() {
+    needs_root!();
+    let stage = level_2(&|setup| setup);
+    let said = loaded(&stage, "LD_PRELOAD", &own_library(&stage));
+    assert!(!said.contains(&stage.secret), "{said}");
+    let denied = stage.host.await_record("denied", "db/orders");
+    let why = "libfoo.so is writable by uid 20001";
+    assert!(denied["who"]["missed"].to_string().contains(why), "{denied}");
+    let request = denied["request"].as_str().unwrap();
+    let told = stage.host.admin(["explain", request]).run().succeeded();
+    assert!(told.stdout.contains("context.assurance is 1") && told.stdout.contains(why), "{told}");
+    let who = stage.host.admin(["explain", request, "--verbose"]).run().succeeded();
+    assert!(who.stdout.contains("2 (image): ") && who.stdout.contains("3 (isolated): "), "{who}");
+}

@@ -6,18 +6,8 @@ use jsi_tests::{Outcome, PEERS, Setup, Stage, World, needs_root, permit};
 use std::path::Path;
 
 /// Those that the table of mutants tries without the checks that they name.
-pub(crate) const ATTACKS: &[Attack] = &[
-    FORGED,
-    FORGED_BY_HELPER,
-    FORGED_USER,
-    COMPILED,
-    PATCHED,
-    POKED,
-    WRITTEN,
-    FORKED,
-    WRITABLE,
-    TRACED,
-];
+pub(crate) const ATTACKS: &[Attack] =
+    &[FORGED, FORGED_BY_HELPER, FORGED_USER, COMPILED, PATCHED, POKED, WRITTEN, FORKED, WRITABLE];
 
 /// The first peer's programs may have the secret, where they reach that level.
 fn policy(world: &World, programs: &[&str], level: u8) {
@@ -232,22 +222,4 @@ fn text_that_can_be_written_gives_no_level_two() {
         return jsi_tests::not_run(module_path!(), line!(), "it is written for x86-64");
     }
     WRITABLE.is_refused();
-}
-
-/// As gdb does. Nothing is served, at any level.
-const TRACED: Attack = Attack::new(
-    "a_program_that_is_traced_is_not_the_trusted_program",
-    &["tracer"],
-    "it is traced by pid ",
-    |stage| {
-        let (trusted, socket) = (stage.trusted(), stage.socket());
-        mapped(stage, &["trace", &trusted, "get", &socket, "db/orders"]).stdout
-    },
-)
-.on(level_1);
-
-#[test]
-fn a_program_that_is_traced_is_not_the_trusted_program() {
-    needs_root!();
-    TRACED.is_refused();
 }

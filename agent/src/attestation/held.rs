@@ -27,7 +27,7 @@ pub(super) struct Held {
     stat: File,
     /// Of the memory that it had when it was first held.
     pub(super) maps: Option<File>,
-    pagemap: OnceLock<Option<File>>,
+    pagemap: OnceLock<File>,
     /// When it was first held.
     pub(super) generation: Generation,
     /// A client that root installed set-group-ID `_jsi`.
@@ -85,8 +85,12 @@ impl Held {
     /// Its pages. Opened when they are first looked at: whoever reads them checks
     /// afterwards that the image is the same, and so that these are its own.
     pub(super) fn pagemap(&self) -> Option<&File> {
-        let open = || File::open(format!("/proc/{}/pagemap", self.pid)).ok();
-        self.pagemap.get_or_init(open).as_ref()
+        if let Some(pagemap) = self.pagemap.get() {
+            return Some(pagemap);
+        }
+        // Not kept where it failed: descriptors may have been short.
+        let pagemap = File::open(format!("/proc/{}/pagemap", self.pid)).ok()?;
+        Some(self.pagemap.get_or_init(|| pagemap))
     }
 
     /// Whether it is still the same image, and alive; its stat of now.

@@ -23,6 +23,8 @@ const MAX_MAPPINGS: usize = 1024;
 const MAX_BYTES: u64 = 1 << 30;
 /// Reasons that are told; more would only repeat them.
 const MAX_REASONS: usize = 4;
+/// What the kernel calls its own code in each process.
+const VDSO: &str = "[vdso]";
 
 /// What the executable mappings of an image show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,11 +80,14 @@ impl Files {
 pub(super) struct Inspector {
     digests: SharedDigests,
     libraries: Libraries,
+    /// This kernel shows pages of an untouched vdso as a file's.
+    vdso_is_plain: bool,
 }
 
 impl Inspector {
     pub(super) fn new(digests: SharedDigests) -> Self {
-        Self { digests, libraries: Libraries::default() }
+        let vdso_is_plain = own_vdso_is_plain().unwrap_or(false);
+        Self { digests, libraries: Libraries::default(), vdso_is_plain }
     }
 
     /// All executable mappings of a held image. The caller checks afterwards
@@ -115,7 +120,7 @@ impl Inspector {
         *held.mapped.files.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Arc::clone(&files));
         let mut mapped = Mapped { foreign, ..files.verdict.clone() };
-        search(held, &files, &mut mapped);
+        self.search(held, &files, &mut mapped);
         Ok(mapped)
     }
 
@@ -148,12 +153,15 @@ impl Inspector {
         rules: &Arc<Rules>,
         learned: &Learned,
     ) -> Result<Files, Stop> {
-        let listed = mappings::executable_with_names(maps, MAX_MAPPINGS).unwrap_or_default();
         let mut verdict = Mapped::default();
+        let listed = mappings::executable_with_names(maps, MAX_MAPPINGS).unwrap_or_else(|error| {
+            verdict.alter(format!("its mappings could not be looked at: {error}"));
+            Vec::new()
+        });
         let mut judged = Vec::new();
         for (mapping, name) in &listed {
             let Some(number) = mapping.file else {
-                let code = name != b"[vdso]" && on(Check::AnonymousCode);
+                let code = name != VDSO.as_bytes() && on(Check::AnonymousCode);
                 if code && verdict.jit.is_none() {
                     verdict.jit = Some(anonymous(mapping, name));
                 }
@@ -209,6 +217,34 @@ impl Inspector {
             Err(unread) => Some(format!("{why}; {unread}")),
         })
     }
+
+    /// Looks for pages that are not the file's any more. The vdso is the kernel's,
+    /// and can be written by a tracer as well.
+    fn search(&self, held: &Held, files: &Files, mapped: &mut Mapped) {
+        let Some(pagemap) = held.pagemap() else {
+            return mapped.alter("its pages may not be looked at".to_owned());
+        };
+        let mut bytes = 0;
+        for (mapping, name) in files.list.iter().zip(&files.names) {
+            let vdso = self.vdso_is_plain && name == VDSO;
+            if mapping.file.is_none() && !vdso {
+                continue;
+            }
+            bytes += mapping.end - mapping.start;
+            if bytes > MAX_BYTES {
+                return mapped
+                    .alter(format!("it has more than {MAX_BYTES} bytes of executable mappings"));
+            }
+            match mappings::modified_page(pagemap, mapping.start, mapping.end) {
+                Ok(None) => {}
+                Ok(Some(_)) if !on(Check::ModifiedPage) => {}
+                Ok(Some(at)) => mapped.alter(format!("text page modified: {name} at {at:x}")),
+                Err(error) => {
+                    mapped.alter(format!("the pages of {name} could not be looked at: {error}"))
+                }
+            }
+        }
+    }
 }
 
 /// Where the code of a process begins, its executable must be what is mapped.
@@ -248,37 +284,19 @@ fn own_mapping(
     Ok(found)
 }
 
-/// Looks for pages that are not the file's any more. The vdso is the kernel's,
-/// and can be written by a tracer as well.
-fn search(held: &Held, files: &Files, mapped: &mut Mapped) {
-    let Some(pagemap) = held.pagemap() else {
-        return mapped.alter("its pages may not be looked at".to_owned());
-    };
-    let mut bytes = 0;
-    for (mapping, name) in files.list.iter().zip(&files.names) {
-        if mapping.file.is_none() && name != "[vdso]" {
-            continue;
-        }
-        bytes += mapping.end - mapping.start;
-        if bytes > MAX_BYTES {
-            return mapped
-                .alter(format!("it has more than {MAX_BYTES} bytes of executable mappings"));
-        }
-        match mappings::modified_page(pagemap, mapping.start, mapping.end) {
-            Ok(None) => {}
-            Ok(Some(_)) if !on(Check::ModifiedPage) => {}
-            Ok(Some(at)) => mapped.alter(format!("text page modified: {name} at {at:x}")),
-            Err(error) => {
-                mapped.alter(format!("the pages of {name} could not be looked at: {error}"))
-            }
-        }
-    }
-}
-
 fn anonymous(mapping: &Mapping, name: &[u8]) -> String {
     let name = if name.is_empty() { String::new() } else { format!(" {}", words(name)) };
     format!(
         "executable memory that no file backs at {:x}-{:x}{name}: a JIT, or injected code",
         mapping.start, mapping.end
     )
+}
+
+fn own_vdso_is_plain() -> std::io::Result<bool> {
+    let (maps, pagemap) = (File::open("/proc/self/maps")?, File::open("/proc/self/pagemap")?);
+    let own = mappings::executable_with_names(&maps, MAX_MAPPINGS)?;
+    let vdso = own.iter().find(|(_, name)| name == VDSO.as_bytes());
+    vdso.map_or(Ok(false), |(vdso, _)| {
+        Ok(mappings::modified_page(&pagemap, vdso.start, vdso.end)?.is_none())
+    })
 }

@@ -223,18 +223,6 @@ static int patch(const char *how, char **command) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 9;
 }
 
-/* Watches a program as a debugger does, while it runs. */
-static int trace(char **command) {
-  pid_t child = start_traced(command);
-  int status, signal = 0;
-  do {
-    if (ptrace(PTRACE_CONT, child, 0, signal)) fail("CONT");
-    waitpid(child, &status, 0);
-    signal = WIFSTOPPED(status) ? WSTOPSIG(status) : 0;
-  } while (WIFSTOPPED(status));
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 9;
-}
-
 /* Runs a program with a library that has no name, as memfd or deleted file. */
 static int with_memfd(const char *library, char **command) {
   int from = open(library, O_RDONLY), to = syscall(SYS_memfd_create, "lib/x/libc.so.6", 0);
@@ -300,7 +288,6 @@ int main(int argc, char **argv) {
   if (!strcmp(mode, "hide")) return hide(argv[2], argv[3]);
   if (!strcmp(mode, "compile")) return compile_and_ask(argv[2], argv[3]);
   if (!strcmp(mode, "patch")) return patch(argv[2], argv + 3);
-  if (!strcmp(mode, "trace")) return trace(argv + 2);
   if (!strcmp(mode, "memfd")) return with_memfd(argv[2], argv + 3);
   return 2;
 }
