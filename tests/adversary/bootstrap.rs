@@ -1,128 +1,201 @@
 //! Attacks on sockets that are asked for by packet (`JSI_AUTH_FD`).
 
-use jsi_tests::{Outcome, PEERS, Peer, Stage, needs_root, permit};
+use crate::attack::{Alter, Attack, told};
+use crate::await_exe;
+use jsi_tests::{Outcome, PEERS, Peer, Setup, Stage, needs_root, permit};
+
+/// Those that the table of mutants tries without the checks that they name.
+pub(crate) const ATTACKS: &[Attack] = &[STOLEN, EXEC_AT_ONCE, ANOTHER_UID, LEVEL, UNREAD];
 
 /// The stage, where policy names the one of two equal programs.
-struct Scene {
-    stage: Stage,
+fn scene(alter: Alter<'_>) -> Stage {
+    let stage = Stage::with(alter(Setup::host()));
+    let world = &stage.host.world;
+    for name in ["packets", "others"] {
+        world.compile("bootstrap.c", name);
+    }
+    stage.permit(&permit(PEERS[0].uid, "db/orders", &world.bin("packets")));
+    stage
 }
 
-impl Scene {
-    fn new() -> Self {
-        let stage = Stage::new();
-        let world = &stage.host.world;
-        for name in ["packets", "others"] {
-            world.compile("bootstrap.c", name);
-        }
-        let named = permit(PEERS[0].uid, "db/orders", &world.bin("packets"));
-        world.write_policy("orders", &named);
-        stage.host.admin(["reload"]).run().succeeded();
-        Self { stage }
-    }
-
-    fn bin(&self, name: &str) -> String {
-        self.stage.host.world.bin(name).display().to_string()
-    }
-
-    fn socket(&self) -> String {
-        self.stage.host.world.socket().with_file_name("bootstrap.sock").display().to_string()
-    }
-
-    fn run(&self, peer: Peer, program: &str, mode: &str) -> Outcome {
-        let program = self.stage.host.program(peer, self.bin(program));
-        program.args([mode, &self.socket(), "db/orders", &self.bin("packets")]).run()
-    }
-
-    #[track_caller]
-    fn serves_the_twin(&self) {
-        self.stage.served(&self.run(PEERS[0], "packets", "get"));
-    }
-
-    #[track_caller]
-    fn refused_because(&self, why: &str) {
-        self.stage.host.await_record("refused", why);
-    }
+fn bin(stage: &Stage, name: &str) -> String {
+    stage.host.world.bin(name).display().to_string()
 }
+
+fn socket(stage: &Stage) -> String {
+    stage.host.world.socket().with_file_name("bootstrap.sock").display().to_string()
+}
+
+fn run(stage: &Stage, program: &str, mode: &str) -> Outcome {
+    let program = stage.host.program(PEERS[0], bin(stage, program));
+    program.args([mode, &socket(stage), "db/orders", &bin(stage, "packets")]).run()
+}
+
+/// The program that policy names asks by packet.
+fn twin(stage: &Stage) {
+    stage.served(&run(stage, "packets", "get"));
+}
+
+const STOLEN: Attack = Attack::new(
+    "an_answer_to_another_that_shares_the_connection_is_of_no_use",
+    &["sender"],
+    "which is not the peer",
+    |stage| run(stage, "others", "steal").stdout,
+)
+.on(scene)
+.twin(twin);
 
 #[test]
 fn an_answer_to_another_that_shares_the_connection_is_of_no_use() {
     needs_root!();
-    let scene = Scene::new();
-    let out = scene.run(PEERS[0], "others", "steal");
-    assert!(!out.stdout.contains("NO ANSWER"), "the answer was not stolen:\n{out}");
-    scene.stage.refuses(&out.stdout);
-    scene.refused_because("which is not the peer");
-    scene.serves_the_twin();
+    STOLEN.is_refused();
 }
+
+const EXEC_AT_ONCE: Attack = Attack::new(
+    "a_program_that_asks_and_becomes_the_trusted_one_gets_nothing_by_it",
+    &["sender"],
+    "which is not the peer",
+    |stage| {
+        // So that it is the trusted program before the agent has looked at it.
+        let mut attack = stage.while_stopped(|| {
+            let program = stage.host.program(PEERS[0], bin(stage, "others"));
+            let words = ["exec-at-once", &socket(stage), "db/orders", &bin(stage, "packets")];
+            let mut attack = program.args(words).talk();
+            attack.expect("SENT");
+            await_exe(&attack, &bin(stage, "packets"));
+            attack
+        });
+        attack.rest()
+    },
+)
+.on(scene)
+.twin(twin);
 
 #[test]
 fn a_program_that_asks_and_becomes_the_trusted_one_gets_nothing_by_it() {
     needs_root!();
-    for mode in ["exec-at-once", "exec-after"] {
-        let scene = Scene::new();
-        let out = scene.run(PEERS[0], "others", mode);
-        assert!(!out.stdout.contains("NO ANSWER"), "{mode}: {out}");
-        scene.stage.refuses(&out.stdout);
-        scene.refused_because("which is not the peer");
-        scene.serves_the_twin();
-    }
+    EXEC_AT_ONCE.is_refused();
+}
+
+/// The same once the answer is there, so that the agent has looked at it before:
+/// the sender, the generation and the mappings each stand in its way.
+const EXEC_AFTER: Attack = Attack::new(
+    "a_program_that_becomes_the_trusted_one_after_the_answer_gets_nothing_by_it",
+    &[],
+    "which is not the peer",
+    |stage| run(stage, "others", "exec-after").stdout,
+)
+.on(scene)
+.twin(twin);
+
+#[test]
+fn a_program_that_becomes_the_trusted_one_after_the_answer_gets_nothing_by_it() {
+    needs_root!();
+    EXEC_AFTER.is_refused();
+}
+
+/// Connected by that uid, and used by the first peer's trusted program. By root,
+/// who can be both.
+fn pass(stage: &Stage, by: Peer) -> String {
+    let program = stage.host.program(Peer { uid: 0 }, bin(stage, "others"));
+    let (by, to) = (by.uid.to_string(), PEERS[0].uid.to_string());
+    let words = ["pass", &socket(stage), "db/orders", &bin(stage, "packets"), &by, &to];
+    program.args(words).run().stdout
+}
+
+const ANOTHER_UID: Attack = Attack::new(
+    "a_connection_that_another_uid_made_is_not_served",
+    &["bootstrap-uid"],
+    "but the descriptor was connected by uid 20002",
+    |stage| pass(stage, PEERS[1]),
+)
+.on(scene)
+.twin(|stage| assert!(pass(stage, PEERS[0]).contains(&stage.secret)));
+
+#[test]
+fn a_connection_that_another_uid_made_is_not_served() {
+    needs_root!();
+    ANOTHER_UID.is_refused();
+}
+
+/// What policy demands level 2 of reaches it on a connection of its own.
+const LEVEL: Attack = Attack::new(
+    "who_asks_by_packet_reaches_no_more_than_level_one",
+    &["bootstrap-level-cap"],
+    "context.assurance",
+    |stage| {
+        let both = ["packets", "trusted"].map(|name| {
+            let named = permit(PEERS[0].uid, "db/orders", &stage.host.world.bin(name));
+            named.replace("context.assurance >= 1", "context.assurance >= 2")
+        });
+        stage.permit(&both.concat());
+        run(stage, "packets", "get").stdout
+    },
+)
+.on(scene);
+
+#[test]
+fn who_asks_by_packet_reaches_no_more_than_level_one() {
+    needs_root!();
+    LEVEL.is_refused();
+}
+
+/// Each answer that lies unread holds a descriptor on the agent's account.
+const UNREAD: Attack =
+    Attack::new("answers_that_nobody_reads_do_not_pile_up", &["bootstrap-unread"], "", |stage| {
+        let said = run(stage, "others", "pile-up").stdout;
+        let piled = said.trim().strip_prefix("PILED ").and_then(|n| n.parse::<u32>().ok());
+        told(&said, piled.expect("it says how many") > 40)
+    })
+    .on(scene)
+    .twin(twin);
+
+#[test]
+fn answers_that_nobody_reads_do_not_pile_up() {
+    needs_root!();
+    UNREAD.is_refused();
 }
 
 #[test]
 fn a_sender_that_is_forged_in_a_namespace_reaches_no_level() {
     needs_root!();
-    let scene = Scene::new();
-    let unshare = scene.stage.host.program(PEERS[0], "/usr/bin/unshare");
-    let words = ["forge", &scene.socket(), "db/orders", &scene.bin("packets")];
-    let out = unshare.args(["-Urpf", &scene.bin("others")]).args(words).run();
+    let stage = scene(&|setup| setup);
+    let unshare = stage.host.program(PEERS[0], "/usr/bin/unshare");
+    let words = ["forge", &socket(&stage), "db/orders", &bin(&stage, "packets")];
+    let out = unshare.args(["-Urpf", &bin(&stage, "others")]).args(words).run();
     assert!(out.stdout.contains("FORGED\n") && !out.stdout.contains("NOT FORGED"), "{out}");
-    scene.stage.refuses(&out.stdout);
-    scene.serves_the_twin();
-}
-
-#[test]
-fn a_connection_that_another_uid_made_is_not_served() {
-    needs_root!();
-    let scene = Scene::new();
-    let pass = |by: Peer| {
-        let program = scene.stage.host.program(Peer { uid: 0 }, scene.bin("others"));
-        let (socket, by, to) = (scene.socket(), by.uid.to_string(), PEERS[0].uid.to_string());
-        let words = ["pass", &socket, "db/orders", &scene.bin("packets"), &by, &to];
-        program.args(words).run()
-    };
-    scene.stage.refuses(&pass(PEERS[1]).stdout);
-    scene.refused_because("but the descriptor was connected by uid 20002");
-    scene.stage.served(&pass(PEERS[0]));
+    stage.refuses(&out.stdout);
+    twin(&stage);
 }
 
 #[test]
 fn what_is_no_packet_of_ours_ends_the_connection_and_harms_nobody() {
     needs_root!();
-    let scene = Scene::new();
-    scene.stage.refuses(&scene.run(PEERS[0], "packets", "garbage").stdout);
-    scene.refused_because("is none that asks for a socket");
-    scene.serves_the_twin();
+    let stage = scene(&|setup| setup);
+    let out = run(&stage, "packets", "garbage");
+    stage.refuses_because(&out.stdout, "is none that asks for a socket");
+    twin(&stage);
 }
 
 #[test]
 fn a_flood_of_packets_whose_answers_nobody_reads_keeps_nobody_else_out() {
     needs_root!();
-    let scene = Scene::new();
+    let stage = scene(&|setup| setup);
     let flood = |peer| {
-        let program = scene.stage.host.program(peer, scene.bin("others"));
-        program.args(["flood", &scene.socket()]).talk()
+        let program = stage.host.program(peer, bin(&stage, "others"));
+        program.args(["flood", &socket(&stage)]).talk()
     };
     let mut floods = [flood(PEERS[1]), flood(PEERS[1])];
     for flood in &mut floods {
         flood.expect("FLOODING");
     }
     for _ in 0..20 {
-        scene.serves_the_twin();
+        twin(&stage);
     }
     assert!(floods.iter_mut().all(|flood| flood.is_running()), "the flood was over");
-    scene.refused_because("too many bootstrap connections");
+    stage.host.await_record("refused", "too many bootstrap connections");
     // Answers that lie unread are few, and so are the sockets in them.
-    let fds = format!("/proc/{}/fd", scene.stage.host.pids().broker);
+    let fds = format!("/proc/{}/fd", stage.host.pids().broker);
     let open = std::fs::read_dir(fds).unwrap().count();
     assert!(open < 3_000, "{open} descriptors of the broker");
 }

@@ -1,6 +1,7 @@
 //! Attacks on "that is the program which `jsi exec` becomes".
 
-use jsi_tests::{Host, Outcome, PEERS, Setup, needs_root, random_secret};
+use crate::attack::{Alter, Attack};
+use jsi_tests::{Host, Outcome, PEERS, Setup, Stage, needs_root, random_secret};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -193,31 +194,78 @@ fn a_file_of_the_users_own_has_no_digest_that_counts_unless_it_is_sealed() {
     scene.serves(&scene.exec(&format!("--sealed -- {path}")));
 }
 
+/// Those that the table of mutants tries without the checks that they name.
+pub(crate) const ATTACKS: &[Attack] = &[OWN_NAMESPACE, OTHER_MOUNTS];
+
+/// The stage, where policy names `/usr/bin/env` as the target of the shell.
+fn scene(alter: Alter<'_>) -> Stage {
+    let stage = Stage::with(alter(Setup::host()));
+    let named = r#"context.target has exe && context.target.exe == "/usr/bin/env""#;
+    stage.permit(&permit(&stage.host.world.bin("shell"), named));
+    let home = stage.host.world.home(PEERS[0]);
+    write(&home.join("evil"), &program("evil"));
+    // In a namespace of one's own nobody but oneself has a name, the agent neither.
+    write(&home.join("client.toml"), b"owner = 65534\n");
+    std::fs::set_permissions(home.join("client.toml"), PermissionsExt::from_mode(0o644)).unwrap();
+    stage
+}
+
+const EXEC: &str = "jsi exec -e X=db/orders -- /usr/bin/env; exit $?";
+
+fn twin(stage: &Stage) {
+    stage.served(&stage.host.shell(PEERS[0], EXEC).run());
+}
+
 /// Whoever makes a user namespace is root there, and has mounts of its own: a
 /// file of its own stands at the path that policy names.
+const OWN_NAMESPACE: Attack = Attack::new(
+    "a_file_mounted_over_a_targets_path_is_not_the_target",
+    &["target-namespace", "target-seen"],
+    "user namespace of its own",
+    |stage| {
+        let home = stage.host.world.home(PEERS[0]).display().to_string();
+        let shell = stage.host.world.bin("shell").display().to_string();
+        let script = format!(
+            "mount --bind {home}/client.toml /etc/jsi/client.toml && \
+             mount --bind {home}/evil /usr/bin/env && {EXEC}"
+        );
+        let unshare = stage.host.program(PEERS[0], "/usr/bin/unshare");
+        unshare.args(["-Urm", &shell, "-c", &script]).run().stdout
+    },
+)
+.on(scene)
+.twin(twin);
+
 #[test]
 fn a_file_mounted_over_a_targets_path_is_not_the_target() {
     needs_root!();
-    let scene = Scene::new(r#"context.target has exe && context.target.exe == "/usr/bin/env""#);
-    let evil = scene.file("evil", &program("evil"));
-    let shell = scene.host.world.bin("shell");
-    let spoof = |inner: &str| {
-        let unshare = scene.host.program(PEERS[0], "/usr/bin/unshare");
-        unshare.args(["-Urm", &shell.display().to_string(), "-c", inner]).run()
-    };
-    // Nobody but themselves has a name there, so they have the agent's trusted too.
-    let trust = scene.file("client.toml", b"owner = 65534\n");
-    std::fs::set_permissions(&trust, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let trust = format!("mount --bind {} /etc/jsi/client.toml", trust.display());
-    let mount = format!("{trust} && mount --bind {} /usr/bin/env", evil.display());
-    let exec = "jsi exec -e X=db/orders -- /usr/bin/env; exit $?";
-    let out = spoof(&format!("{mount} && {exec}"));
-    scene.refuses(&out);
-    let denied = scene.host.await_record("denied", "/usr/bin/env");
-    assert!(denied["who"]["target"]["doubts"].to_string().contains("user namespace"), "{denied}");
-    // Without the mount it is the same namespace still, and nobody can tell.
-    scene.refuses(&spoof(&format!("{trust} && {exec}")));
-    scene.serves(&scene.exec("-- /usr/bin/env"));
+    OWN_NAMESPACE.is_refused();
+}
+
+/// The same in a container that root has made, without user namespaces.
+const OTHER_MOUNTS: Attack = Attack::new(
+    "a_file_at_a_targets_path_in_another_mount_namespace_is_not_the_target",
+    &["target-seen"],
+    "own view of its path is another file",
+    |stage| {
+        let home = stage.host.world.home(PEERS[0]).display().to_string();
+        let shell = stage.host.world.bin("shell").display().to_string();
+        let uid = PEERS[0].uid;
+        let script = format!(
+            "mount --bind {home}/evil /usr/bin/env && \
+             exec /usr/bin/setpriv --reuid {uid} --regid {uid} --clear-groups {shell} -c '{EXEC}'"
+        );
+        let unshare = stage.host.program(jsi_tests::Peer { uid: 0 }, "/usr/bin/unshare");
+        unshare.args(["-m", &shell, "-c", &script]).run().stdout
+    },
+)
+.on(scene)
+.twin(twin);
+
+#[test]
+fn a_file_at_a_targets_path_in_another_mount_namespace_is_not_the_target() {
+    needs_root!();
+    OTHER_MOUNTS.is_refused();
 }
 
 /// Of two scripts with the same text the one is read by what PATH says.

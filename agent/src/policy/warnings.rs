@@ -46,7 +46,9 @@ pub(super) fn of(rule: &Rule) -> Vec<Lint> {
         let program = seen.program();
         let second =
             group.as_deref() == Some("Unit") || seen.second || !rule.limits.approvals.is_empty();
-        let interpreter = seen.texts.iter().find_map(|text| interpreter(text));
+        // Where the text of a script is named too, it is not whatever.
+        let texts = if seen.script { &[][..] } else { &seen.texts };
+        let interpreter = texts.iter().find_map(|text| interpreter(text));
         match (program, second, interpreter) {
             (true, false, Some(name)) => found.push(format!(
                 "{name} runs whatever it is given, so to name it is to name every program; join it with a unit, a cgroup or an approval, or name the target"
@@ -56,6 +58,12 @@ pub(super) fn of(rule: &Rule) -> Vec<Lint> {
             ),
             _ => {}
         }
+    }
+    if seen.script && !seen.reader {
+        found.push(
+            "it names the text of a script and not what reads it, which PATH or a link may choose; name context.target.interpreter or interpreter_digest too"
+                .to_owned(),
+        );
     }
     found.into_iter().map(Lint::new).collect()
 }
@@ -82,6 +90,9 @@ struct Seen {
     principal: Vec<String>,
     caller: Vec<String>,
     target: bool,
+    /// The text of a script, and what reads it.
+    script: bool,
+    reader: bool,
     groups: bool,
     second: bool,
     texts: Vec<String>,
@@ -128,6 +139,9 @@ impl Seen {
             self.caller.push(attribute.to_owned());
         } else if attribute == "target" {
             self.target = true;
+        } else if base["."]["attr"] == "target" {
+            self.script |= attribute == "script_digest";
+            self.reader |= ["interpreter", "interpreter_digest"].contains(&attribute);
         }
         self.second |= SECOND.contains(&attribute);
     }

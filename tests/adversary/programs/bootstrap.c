@@ -109,6 +109,7 @@ static int ask_and_exec(const char *path, const char *credential, char *trusted,
     poll(&wait, 1, 8000);
   }
   if (write(line[1], "x", 1) != 1) fail("write");
+  if (at_once) dprintf(1, "SENT\n");
   execl(trusted, trusted, "wait", NULL);
   fail(trusted);
   return 9;
@@ -146,8 +147,8 @@ static int garbage(const char *path, const char *credential) {
     if (length == ASKING) continue;
     int fd = connected_packets(path);
     if (put(fd, text, length)) fail("send");
-    ask_packet(fd, 3);
-    int given = answered(fd);
+    uint8_t packet[ASKING] = "jsi1";
+    int given = put(fd, packet, sizeof packet) ? -1 : answered(fd); /* or closed already */
     if (given >= 0) return dprintf(1, "DELIVERED a socket after %zu\n", length);
     close(fd);
   }
@@ -167,6 +168,18 @@ static int garbage(const char *path, const char *credential) {
   else if (answered(fd) >= 0)
     return dprintf(1, "DELIVERED a socket after a descriptor\n");
   return use(-1, credential);
+}
+
+/* Asks as often as is allowed at once, waits, and counts the answers that are
+ * there by then. */
+static int pile_up(const char *path) {
+  int fd = connected_packets(path), piled = 0;
+  for (int i = 0; i < 90; i++) ask_packet(fd, i);
+  sleep(3);
+  char text[512];
+  while (recv(fd, text, sizeof text, MSG_DONTWAIT) > 0) piled++;
+  dprintf(1, "PILED %d\n", piled);
+  return 0;
 }
 
 /* Asks without end and reads nothing, over as many connections as it gets. */
@@ -210,6 +223,7 @@ int main(int argc, char **argv) {
   if (!strcmp(mode, "pass"))
     return pass(argv[2], argv[3], argv[4], atoi(argv[5]), atoi(argv[6]));
   if (!strcmp(mode, "garbage")) return garbage(argv[2], argv[3]);
+  if (!strcmp(mode, "pile-up")) return pile_up(argv[2]);
   if (!strcmp(mode, "flood")) return flood(argv[2]);
   return 2;
 }

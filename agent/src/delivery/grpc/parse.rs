@@ -311,6 +311,35 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_of_what_can_still_be_changed_is_none() {
+        let hex = "ab".repeat(32);
+        let claim = |sealed| v1::TargetClaim {
+            exe: "/home/me/tool".into(),
+            digest: hex.clone(),
+            sealed,
+            device: 7,
+            inode: 8,
+            script_digest: hex.clone(),
+            interpreter: "/bin/sh".into(),
+            interpreter_digest: hex.clone(),
+        };
+        let (sealed, open) = (target(claim(true)).unwrap(), target(claim(false)).unwrap());
+        assert_eq!((sealed.digest.as_str(), &sealed.unsealed), (hex.as_str(), &None));
+        assert_eq!((open.exe.as_str(), open.file), ("/home/me/tool", Some((7, 8))));
+        assert!(open.digest.is_empty() && open.script_digest.is_empty());
+        assert!(open.interpreter.is_empty() && open.interpreter_digest.is_empty());
+        assert!(open.unsealed.unwrap().contains("--sealed"));
+        for (field, bad) in [
+            ("target.exe", v1::TargetClaim { exe: "tool".into(), ..claim(true) }),
+            ("target.interpreter", v1::TargetClaim { interpreter: "sh".into(), ..claim(true) }),
+            ("target.digest", v1::TargetClaim { digest: "AB".repeat(32), ..claim(true) }),
+            ("target.script_digest", v1::TargetClaim { script_digest: "a".into(), ..claim(true) }),
+        ] {
+            assert_eq!(target(bad).unwrap_err().violation.unwrap().0, field);
+        }
+    }
+
+    #[test]
     fn a_selector_without_conditions_selects_nothing() {
         assert!(selector(None).is_err());
         assert!(selector(Some(v1::LeaseSelector { all: true, ..Default::default() })).is_ok());

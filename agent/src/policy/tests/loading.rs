@@ -131,6 +131,19 @@ fn what_is_valid_and_doubtful_is_warned_about_and_nothing_else_is() {
                 .to_owned(),
             Some("bash runs whatever"),
         ),
+        (
+            "principal",
+            "context has target && context.target has script_digest && context.target.script_digest == \"ab\""
+                .to_owned(),
+            Some("and not what reads it"),
+        ),
+        (
+            "principal in Unit::\"a.service\"",
+            "context has target && context.target has script_digest && context.target.script_digest == \"ab\" && \
+             context.target has interpreter && context.target.interpreter == \"/bin/bash\""
+                .to_owned(),
+            None,
+        ),
     ] {
         let text = format!("permit({scope}, action, resource) when {{ {condition} }};");
         let policies = policies(&text);

@@ -43,6 +43,9 @@ const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 /// Where a script that runs from a copy finds the path it was copied from.
 const SCRIPT_VARIABLE: &str = "JSI_SCRIPT";
+/// An interpreter that follows the script's path to where it leads, which from a
+/// copy is nowhere, and what keeps it from that.
+const FOLLOWS: (&str, &str) = ("node", "--preserve-symlinks-main");
 /// Set-user-ID and set-group-ID, which a copy does not have.
 const SET_ID: u32 = 0o6000;
 
@@ -168,6 +171,9 @@ impl Target {
         let Some(script) = &self.script else { return given.to_vec() };
         let mut words = vec![script.name.clone()];
         words.extend(script.arguments.iter().cloned());
+        if script.copy.is_some() && Path::new(&script.name).ends_with(FOLLOWS.0) {
+            words.push(FOLLOWS.1.into());
+        }
         words.push(script.path.clone());
         words.extend(given.iter().skip(1).cloned());
         words

@@ -131,6 +131,15 @@ fn an_interpreter_that_its_user_chose_is_named_and_the_script_alone_is_no_digest
 }
 
 #[test]
+fn node_reads_a_copy_where_it_is() {
+    let (dir, path) = with("#!/usr/bin/env node\n");
+    std::fs::copy("/bin/sh", dir.path().join("node")).unwrap();
+    let target = Target::script(&path, Some(dir.path().as_os_str())).unwrap();
+    let words = target.words(&["program".into()]);
+    assert_eq!(words[..2], ["node", "--preserve-symlinks-main"].map(OsString::from));
+}
+
+#[test]
 fn what_cannot_be_sealed_says_why() {
     let (dir, path) = with("#!/usr/bin/env -i sh\n");
     assert!(says(Target::sealed(path.as_os_str(), None)).contains("more than look"));
