@@ -2,12 +2,23 @@
 //! wrote, in a process that policy names.
 
 use crate::attack::{Alter, Attack};
+use crate::swaps::SlowLog;
 use jsi_tests::{Outcome, PEERS, Setup, Stage, World, needs_root, permit};
 use std::path::Path;
 
 /// Those that the table of mutants tries without the checks that they name.
-pub(crate) const ATTACKS: &[Attack] =
-    &[FORGED, FORGED_BY_HELPER, FORGED_USER, COMPILED, PATCHED, POKED, WRITTEN, FORKED, WRITABLE];
+pub(crate) const ATTACKS: &[Attack] = &[
+    FORGED,
+    FORGED_BY_HELPER,
+    FORGED_USER,
+    COMPILED,
+    PATCHED,
+    POKED,
+    WRITTEN,
+    FORKED,
+    PATCHED_LATER,
+    WRITABLE,
+];
 
 /// The first peer's programs may have the secret, where they reach that level.
 fn policy(world: &World, programs: &[&str], level: u8) {
@@ -204,6 +215,25 @@ const FORKED: Attack = Attack::new(
 fn a_copy_of_a_patched_program_gives_no_level_two() {
     needs_root!();
     FORKED.is_refused();
+}
+
+/// It had reached level 2 when policy was asked, and the log is slow.
+const PATCHED_LATER: Attack = Attack::new(
+    "text_that_is_written_before_the_delivery_withholds_it",
+    &["level-kept"],
+    "had reached level 2 and does not any more: text page modified: ",
+    |stage| {
+        let _slow = SlowLog::of(stage);
+        let (trusted, socket) = (stage.trusted(), stage.socket());
+        mapped(stage, &["patch-later", &trusted, "get", &socket, "db/orders"]).stdout
+    },
+)
+.on(level_2);
+
+#[test]
+fn text_that_is_written_before_the_delivery_withholds_it() {
+    needs_root!();
+    PATCHED_LATER.is_refused();
 }
 
 /// Nothing was written yet: it could be between the look and the delivery.

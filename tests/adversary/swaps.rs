@@ -76,10 +76,10 @@ const REPLACED_BEFORE_DELIVERY: Attack = Attack::new(
 );
 
 /// strace(1) holds each sync of the broker up.
-struct SlowLog(Child);
+pub(crate) struct SlowLog(Child);
 
 impl SlowLog {
-    fn of(stage: &Stage) -> Self {
+    pub(crate) fn of(stage: &Stage) -> Self {
         let broker = stage.host.pids().broker.to_string();
         let mut strace = Command::new("strace");
         let inject = "inject=fdatasync,fsync:delay_enter=600000";

@@ -39,10 +39,6 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "of pid 0 nothing can be read, so that no answer but a refusal is possible; the check says why",
     ),
     (
-        "level-kept",
-        "a level is lost within microseconds of a delivery; held by a unit test of the agent",
-    ),
-    (
         "requester-older",
         "the kernel keeps every parent older than its child; held by a unit test of the agent",
     ),
