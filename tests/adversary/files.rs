@@ -2,14 +2,21 @@
 //! like, by files rewritten behind a kept digest, by more to read than there is time.
 
 use crate::attack::{Alter, Attack, told};
-use jsi_tests::{PEERS, Peer, Setup, Stage, Talk, digest, needs_root, permit_digest};
+use jsi_tests::{PEERS, Peer, Setup, Stage, Talk, digest, needs_root, permit, permit_digest};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 /// Those that the table of mutants tries without the checks that they name.
-pub(crate) const ATTACKS: &[Attack] =
-    &[TWO_FACES, TWO_FACES_BEHIND_OVERLAY, OVERLAY, REWRITTEN, TOO_LARGE, TOO_MANY];
+pub(crate) const ATTACKS: &[Attack] = &[
+    TWO_FACES,
+    TWO_FACES_BEHIND_OVERLAY,
+    OVERLAY,
+    REWRITTEN,
+    TOO_LARGE,
+    TOO_MANY,
+    SAID_TO_BE_DELETED,
+];
 
 /// Bytes up to which the programs of these tests are filled with zeros.
 const PADDED: usize = 256 * 1024;
@@ -43,10 +50,14 @@ fn fuse() -> Option<&'static str> {
 /// A mounted file `trusted` that is one program to whoever executes it and the
 /// trusted one to whoever reads it. The guard ends it.
 fn two_faced(stage: &Stage, told_apart_by: &str) -> (Talk, PathBuf) {
-    let world = &stage.host.world;
+    served_by_fuse(stage, "hostile", told_apart_by)
+}
+
+fn served_by_fuse(stage: &Stage, executed: &str, told_apart_by: &str) -> (Talk, PathBuf) {
+    let (world, program) = (&stage.host.world, executed);
     let (shown, executed) = (world.path().join("shown"), world.path().join("executed"));
     padded(stage, "trusted", &shown, PADDED, 0);
-    padded(stage, "hostile", &executed, PADDED, 0);
+    padded(stage, program, &executed, PADDED, 0);
     permit_bytes_of(stage, &shown);
     let server = world.compile("twofaced.c", "twofaced");
     let place = world.path().join("fuse");
@@ -257,4 +268,76 @@ const TOO_MANY: Attack = Attack::new(
 fn a_uid_that_runs_many_small_programs_is_not_served_before_others() {
     needs_root!();
     TOO_MANY.is_refused();
+}
+
+/// The kernel says of a deleted `copy` that it is `copy (deleted)`: so is the
+/// name of a file that policy names, and that is another one.
+const SAID_TO_BE_DELETED: Attack = Attack::new(
+    "a_deleted_file_is_not_the_file_with_deleted_in_its_name",
+    &["deleted", "own-view-of-path"],
+    "it was deleted, or is a memfd",
+    |stage| {
+        named_deleted(stage);
+        padded(stage, "hostile", &copy(stage), PADDED, PEERS[0].uid);
+        let name = copy(stage).display().to_string();
+        stage.run(&stage.hostile(), "deleted", &[&name]).stdout
+    },
+)
+.twin(|stage| {
+    let named = named_deleted(stage).display().to_string();
+    stage.served(&stage.run(&named, "get", &[]));
+});
+
+/// The trusted program under that name, which policy names.
+fn named_deleted(stage: &Stage) -> PathBuf {
+    let named = stage.host.world.home(PEERS[0]).join("copy (deleted)");
+    padded(stage, "trusted", &named, PADDED, PEERS[0].uid);
+    stage.permit(&permit(PEERS[0].uid, "db/orders", &named));
+    named
+}
+
+#[test]
+fn a_deleted_file_is_not_the_file_with_deleted_in_its_name() {
+    needs_root!();
+    SAID_TO_BE_DELETED.is_refused();
+}
+
+/// One file has many names, and policy names one of them.
+#[test]
+fn another_name_of_the_trusted_file_is_not_its_path() {
+    needs_root!();
+    let stage = Stage::new();
+    padded(&stage, "trusted", &copy(&stage), PADDED, PEERS[0].uid);
+    stage.permit(&permit(PEERS[0].uid, "db/orders", &copy(&stage)));
+    let other = stage.host.world.home(PEERS[0]).join("other");
+    let ln = stage.host.program(PEERS[0], "/bin/ln");
+    drop(ln.args([&copy(&stage), &other]).run().succeeded());
+    let out = stage.run(&other.display().to_string(), "get", &[]);
+    stage.refuses_because(&out.stdout, "no permit applies");
+    stage.served(&stage.run(&copy(&stage).display().to_string(), "get", &[]));
+}
+
+/// The file system of a program that already runs answers nobody any more, the
+/// agent included.
+#[test]
+fn a_file_system_that_does_not_answer_holds_nobody_up() {
+    needs_root!();
+    if let Some(why) = fuse() {
+        return jsi_tests::not_run(module_path!(), line!(), why);
+    }
+    let stage = Stage::new();
+    let (server, place) = served_by_fuse(&stage, "trusted", "first");
+    stage.permit(&permit(PEERS[0].uid, "db/orders", &stage.host.world.bin("trusted")));
+    let program = place.join("trusted").display().to_string();
+    let mut asks = stage.program(&program, "get-when-told", &[]).talk();
+    asks.expect("READY");
+    let server_pid = nix::unistd::Pid::from_raw(i32::try_from(server.pid()).unwrap());
+    nix::sys::signal::kill(server_pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    asks.say("go on");
+    asks.expect("SENT");
+    stage.host.await_record("denied", "lies on a fuse file system");
+    stage.serves_the_twin();
+    nix::sys::signal::kill(server_pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    assert!(!asks.rest().contains(&stage.secret));
+    let _ = nix::mount::umount2(&place, nix::mount::MntFlags::MNT_DETACH);
 }

@@ -12,6 +12,7 @@ mod isolated;
 mod libraries;
 mod mapped;
 mod mutants;
+mod pids;
 mod policy;
 mod requester;
 mod setgid;

@@ -232,7 +232,9 @@ const OWN_AGENT: Attack = Attack::new(
         drop(edit.args([broker.to_string()]).input(demanding).run().succeeded());
         stage.host.await_record("admin", "reload");
         let whoami = stage.host.shell(PEERS[0], "jsi whoami -o json").run().succeeded();
-        assert!(whoami.stdout.contains("\"advisory\": true"), "it does not say so: {whoami}");
+        for said in ["\"advisory\": true", "policy directory", "identity key file"] {
+            assert!(whoami.stdout.contains(said), "it does not say {said}: {whoami}");
+        }
         stage.run(&stage.hostile(), "get", &[]).stdout
     },
 )

@@ -17,6 +17,8 @@ pub struct Host {
     env: Vec<(String, String)>,
     /// RLIMIT_NOFILE of the agent; `None`: the test's own.
     pub(crate) descriptors: Option<u64>,
+    /// What becomes the agent when it is started.
+    pub(crate) through: Vec<String>,
     broker: Option<Child>,
     others: Vec<u32>,
 }
@@ -34,7 +36,15 @@ pub struct Pids {
 
 impl Host {
     pub(crate) fn new(world: World, args: Vec<String>, env: Vec<(String, String)>) -> Self {
-        Self { world, args, env, descriptors: None, broker: None, others: Vec::new() }
+        Self {
+            world,
+            args,
+            env,
+            descriptors: None,
+            through: Vec::new(),
+            broker: None,
+            others: Vec::new(),
+        }
     }
 
     /// `jsi-agent` with the world's configuration and the uid that starts it.
@@ -115,6 +125,13 @@ impl Host {
         let said = self.world.path().join("agent.said");
         let out = OpenOptions::new().create(true).append(true).open(said).unwrap();
         let mut command = self.agent_command();
+        if let [program, words @ ..] = self.through.as_slice() {
+            let mut through = Command::new(program);
+            through.args(words).arg(command.get_program()).args(command.get_args()).env_clear();
+            through.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            through.current_dir(self.world.path()).stdin(Stdio::null());
+            command = through;
+        }
         command.arg("-D").arg("--config").arg(self.world.config()).args(&self.args);
         command.stdout(out.try_clone().unwrap()).stderr(out);
         command.spawn().expect("jsi-agent starts")

@@ -61,14 +61,17 @@ impl Host {
     #[must_use]
     pub fn admin<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Program {
         let jsi = self.world.bin("jsi");
+        let from_shell = |uid| {
+            let shell = self.program(Peer { uid }, self.world.bin("shell"));
+            shell.args(["-c", "\"$@\"; exit $?", "shell"]).args([&jsi])
+        };
         let program = match self.world.mode {
-            crate::Mode::Host => self.program(Peer { uid: 0 }, jsi),
+            // The agent may not see the test itself.
+            crate::Mode::Host if !self.through.is_empty() => from_shell(0),
+            crate::Mode::Host => self.program(Peer { uid: 0 }, &jsi),
             // From a shell: an enrolled client asks for who started it, and the
             // test itself is of another uid.
-            crate::Mode::User(uid) => {
-                let shell = self.program(Peer { uid }, self.world.bin("shell"));
-                shell.args(["-c", "\"$@\"; exit $?", "shell"]).args([jsi])
-            }
+            crate::Mode::User(uid) => from_shell(uid),
         };
         program.env("JSI_ADMIN_SOCK", self.world.admin_socket()).args(args)
     }

@@ -14,6 +14,7 @@ pub struct Setup {
     more: String,
     descriptors: Option<u64>,
     mutant: Option<PathBuf>,
+    through: Vec<String>,
     /// Arguments of jsi-agent besides `-D` and `--config`.
     pub(crate) args: Vec<String>,
     /// Environment of jsi-agent.
@@ -42,6 +43,7 @@ impl Setup {
             more: String::new(),
             descriptors: None,
             mutant: None,
+            through: Vec::new(),
             args: Vec::new(),
             env: Vec::new(),
         }
@@ -89,6 +91,13 @@ impl Setup {
         self
     }
 
+    /// A program, with arguments, that becomes jsi-agent.
+    #[must_use]
+    pub fn through(mut self, words: &[&str]) -> Self {
+        self.through = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// The build whose checks can be disabled, with these left out (see
     /// [`crate::mutants`]).
     #[must_use]
@@ -112,6 +121,7 @@ impl Setup {
         }
         let mut host = Host::new(world, self.args, self.env);
         host.descriptors = self.descriptors;
+        host.through = self.through;
         host.make_identity();
         host
     }

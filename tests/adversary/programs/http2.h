@@ -194,7 +194,10 @@ __attribute__((unused)) static void await_word(void) {
 
 __attribute__((unused)) static int ask(const char *path, const char *credential) {
   int fd = connected(path);
-  if (hello(fd) || request(fd, 1, credential)) fail("send");
+  if (hello(fd) || request(fd, 1, credential)) {
+    dprintf(1, "CLOSED 0\n"); /* refused before it could say anything */
+    return 3;
+  }
   return take(fd, 1);
 }
 #endif

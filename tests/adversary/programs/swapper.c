@@ -136,6 +136,9 @@ static int recycle(char **argv) {
   struct sockaddr_un to = address_of(argv[2]);
   int fd = socket(AF_UNIX, SOCK_STREAM, 0);
   await_word(); /* the agent is stopped meanwhile */
+  /* Pids below 300 are not given again (pid_namespaces(7), RESERVED_PIDS). */
+  for (pid_t low = 0; low < 300; waitpid(low, NULL, 0))
+    if (!(low = fork())) _exit(0);
   pid_t first = fork();
   if (!first) {
     if (connect(fd, (struct sockaddr *)&to, sizeof to)) fail("connect");
