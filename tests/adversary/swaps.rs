@@ -8,8 +8,17 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Child, Command, Stdio};
 
 /// Those that the table of mutants tries without the checks that they name.
-pub(crate) const ATTACKS: &[Attack] =
-    &[SAME_NUMBERS, HIDDEN, REPLACED_BEFORE_DELIVERY, TRACED, SET_USER_ID, RACE, STOPPED, VANISHED];
+pub(crate) const ATTACKS: &[Attack] = &[
+    SAME_NUMBERS,
+    HIDDEN,
+    REPLACED_BEFORE_DELIVERY,
+    PATCHED_BEFORE_DELIVERY,
+    TRACED,
+    SET_USER_ID,
+    RACE,
+    STOPPED,
+    VANISHED,
+];
 
 /// Its file has a name as long as the trusted program's.
 fn swapper(stage: &Stage) -> String {
@@ -112,6 +121,34 @@ impl Drop for SlowLog {
 fn a_program_that_took_the_requesters_place_before_the_delivery_gets_nothing() {
     needs_root!();
     REPLACED_BEFORE_DELIVERY.is_refused();
+}
+
+/// Policy wants a program whose code is known to be its own.
+fn of_level_two(alter: Alter<'_>) -> Stage {
+    let stage = Stage::with(alter(Setup::host()));
+    let trusted = permit(PEERS[0].uid, "db/orders", &stage.host.world.bin("trusted"));
+    stage.permit(&trusted.replace("context.assurance >= 1", "context.assurance >= 2"));
+    stage
+}
+
+/// The same moment, used to change the program instead of replacing it.
+const PATCHED_BEFORE_DELIVERY: Attack = Attack::new(
+    "a_program_that_was_patched_before_the_delivery_gets_nothing",
+    &["level-kept"],
+    "it had reached level 2 and does not any more",
+    |stage| {
+        let _slow = SlowLog::of(stage);
+        let said = swap(stage, "patched", &[]).run().stdout;
+        assert!(said.contains("TOUCHED"), "{said}");
+        said
+    },
+)
+.on(of_level_two);
+
+#[test]
+fn a_program_that_was_patched_before_the_delivery_gets_nothing() {
+    needs_root!();
+    PATCHED_BEFORE_DELIVERY.is_refused();
 }
 
 /// As gdb(1) starts a program.
