@@ -371,3 +371,38 @@ fn sealed_programs_keep_exit_codes_and_the_modes_that_stay_beside_them() {
     let text = std::fs::read(&says).unwrap();
     assert_eq!(dry.json()["script_digest"], digest(&text), "{dry}");
 }
+
+/// What jsi has sealed is known by its digest when it asks for itself; so is
+/// whatever else cannot change any more, as any copy of a file is. What can is
+/// known by nothing.
+#[test]
+fn a_memory_file_is_known_by_its_digest_only_once_nobody_can_change_it() {
+    needs_root!();
+    let stage = Stage::new();
+    let bytes = std::fs::read(stage.trusted()).unwrap();
+    let copy = stage.host.world.home(PEERS[0]).join("copy");
+    write(&copy, &bytes);
+    let uid = PEERS[0].uid;
+    let named = |condition: &str| {
+        format!(
+            "permit(principal in User::\"{uid}\", action in Action::\"use\", \
+             resource == Credential::\"db/orders\") when {{ context.assurance >= 1 && {condition} }};"
+        )
+    };
+    let by_digest =
+        named(&format!("principal has digest && principal.digest == \"{}\"", digest(&bytes)));
+    stage.permit(&by_digest);
+    let out = stage.run(&stage.hostile(), "memfd", &[&stage.trusted()]);
+    stage.refuses_because(&out.stdout, "it was deleted, or is a memfd");
+    let ask = format!(
+        "jsi exec --broker-fd --sealed -- {} get {} db/orders",
+        copy.display(),
+        stage.socket()
+    );
+    stage.served(&stage.host.shell(PEERS[0], &ask).run());
+    // It has no path, so that none counts for it.
+    stage.permit(&named(&format!("principal has exe && principal.exe == \"{}\"", copy.display())));
+    let out = stage.host.shell(PEERS[0], &ask).run();
+    assert!(!out.stdout.contains(&stage.secret), "{out}");
+    stage.served(&stage.run(&copy.display().to_string(), "get", &[]));
+}

@@ -8,6 +8,7 @@ use super::{Digest, Executable};
 use crate::mutants::{Check, on};
 use crate::process::image::{self, FileStat};
 use crate::process::mappings::{self, MappedFile};
+use nix::fcntl::{FcntlArg, fcntl};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -107,6 +108,7 @@ impl Look {
             owner_uid: self.stat.uid,
             mode: self.stat.mode & 0o7777,
             links: self.stat.links,
+            sealed: known.sealed,
             size: self.stat.size,
             verity: known.verity,
         };
@@ -128,16 +130,27 @@ impl Look {
 pub(super) struct Known {
     pub(super) digest: Digest,
     verity: Option<String>,
+    /// Nobody could change it, from before it was read.
+    sealed: bool,
     /// `None`: it cannot be mapped, so nobody runs it.
     number: Option<MappedFile>,
 }
 
 impl Known {
     fn read(file: &File, limits: HashLimits, what: &dyn std::fmt::Display) -> Result<Self, String> {
+        // Before it is read: what is sealed by then is not written meanwhile.
+        let sealed = is_sealed(file);
         let digest = sha256(file, limits, what)?;
         let number = mappings::number_of(file).ok();
-        Ok(Self { digest, verity: image::verity_digest(file), number })
+        Ok(Self { digest, verity: image::verity_digest(file), sealed, number })
     }
+}
+
+/// A memory file that nobody can write, cut or lengthen: fcntl(2). A file of any
+/// other file system has no seals.
+fn is_sealed(file: &File) -> bool {
+    let all = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
+    fcntl(file, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & all == all)
 }
 
 /// A file, and how `/proc/PID/maps` names it: stat(2) gives other numbers on

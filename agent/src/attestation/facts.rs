@@ -139,7 +139,9 @@ impl Reading<'_> {
             return missed;
         }
         match &self.exe {
-            Fact::Known(exe) if on(Check::Deleted) && exe.links == 0 && !self.known_client => {
+            Fact::Known(exe)
+                if on(Check::Deleted) && exe.links == 0 && !exe.sealed && !self.known_client =>
+            {
                 missed.push("its executable has no name: it was deleted, or is a memfd".into());
             }
             Fact::Known(_) => {}
@@ -190,6 +192,7 @@ mod tests {
             owner_uid: 0,
             mode: 0o755,
             links,
+            sealed: false,
             size: 3,
             verity: None,
         })

@@ -203,6 +203,7 @@ mod tests {
             owner_uid,
             mode,
             links,
+            sealed: false,
             size: 3,
             verity: None,
         }

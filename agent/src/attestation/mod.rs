@@ -119,6 +119,9 @@ pub struct Executable {
     pub mode: u32,
     /// Link count; 0: deleted.
     pub links: u64,
+    /// A memory file that nobody can change any more (memfd_create(2)): its digest
+    /// is that of what runs, though it has no name.
+    pub sealed: bool,
     /// Bytes.
     pub size: u64,
     /// fs-verity digest, hex with its algorithm in front (`sha256:…`), where there is one.

@@ -42,9 +42,10 @@ impl Pipeline {
     }
 }
 
-/// `jsi exec` binds to itself and becomes its target: people know it by that.
+/// `jsi exec` binds to itself and becomes its target: people know it by that,
+/// where the agent sees the same file there.
 fn becoming(mut process: BoundProcess, anchor: Anchor, target: Option<&Target>) -> BoundProcess {
-    if let (Anchor::Caller, Some(target)) = (anchor, target) {
+    if let (Anchor::Caller, Some(target @ Target { unseen: None, .. })) = (anchor, target) {
         process.identity.exe = Some(target.exe.clone());
     }
     process

@@ -237,6 +237,7 @@ impl SupposedProcess {
             owner_uid: self.exe_owner,
             mode: 0o755,
             links: 1,
+            sealed: false,
             size: 0,
             verity: self.verity.clone(),
         })

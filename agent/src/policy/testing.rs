@@ -28,6 +28,7 @@ pub fn process(uid: u32, exe: &str) -> ProcessFacts {
             owner_uid: 0,
             mode: 0o755,
             links: 1,
+            sealed: false,
             size: 3,
             verity: None,
         }),

@@ -13,6 +13,7 @@ mod execute;
 mod fixed;
 mod interpreter;
 mod measured;
+mod running;
 mod search;
 mod shebang;
 #[cfg(test)]

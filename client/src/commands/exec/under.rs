@@ -1,6 +1,6 @@
 //! `jsi exec` below a supervisor: what it starts itself as.
 
-use super::{Arguments, Duty, claim, files, go, wanted};
+use super::{Arguments, Duty, files, go, wanted};
 use crate::failure::Failure;
 use crate::files::FileDir;
 use crate::obtain::{Obtained, Terms, obtain};
@@ -32,7 +32,7 @@ pub(crate) fn under(words: impl Iterator<Item = OsString>) -> Result<(), Failure
             let plan = wanted.plan.split(|item| item.mode == Mode::File).0;
             let terms = Terms {
                 binding: Some(binding::Kind::Pid(pid)),
-                target: claim(&wanted.target, arguments.keep_env),
+                target: (!arguments.keep_env).then(|| wanted.target.claim_of(pid)),
                 delivery: None,
                 note: arguments.note,
             };
