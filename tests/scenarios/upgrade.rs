@@ -152,7 +152,7 @@ fn an_agent_refuses_a_log_of_a_newer_version_and_loses_nothing() {
     let segment = host.world.segments().pop().unwrap();
     let before = std::fs::read(&segment).unwrap();
     let seq = host.records().len();
-    let rec = format!("{{\"v\":3,\"seq\":{seq},\"root\":\"\",\"kind\":\"unheard_of\"}}");
+    let rec = format!("{{\"v\":4,\"seq\":{seq},\"root\":\"\",\"kind\":\"unheard_of\"}}");
     let leaf = digest(&SHA256, &[&[0], rec.as_bytes()].concat());
     let leaf: String = leaf.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let line = format!("{{\"leaf\":\"{leaf}\",\"rec\":{rec}}}\n");
@@ -160,7 +160,7 @@ fn an_agent_refuses_a_log_of_a_newer_version_and_loses_nothing() {
     std::fs::write(&segment, &newer).unwrap();
     let (code, said) = host.start_refused();
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("schema version 3 is newer than this agent's (2)"), "{said}");
+    assert!(said.contains("schema version 4 is newer than this agent's (3)"), "{said}");
     assert!(said.contains("use a newer agent"), "{said}");
     assert_eq!(std::fs::read(&segment).unwrap(), newer, "nothing of it was touched");
     assert_eq!(run(&mut holder, "jsi get db/orders 2>/dev/null"), (String::new(), 5));

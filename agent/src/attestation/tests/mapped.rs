@@ -51,6 +51,55 @@ async fn a_modified_text_page_is_seen_even_where_it_holds_the_same_bytes() {
     attestor.still_there(&seen).await.unwrap();
 }
 
+/// What a program prints when it is ready; then it waits.
+fn ready(program: &str, args: &[&str]) -> Option<Peers> {
+    if !Path::new(program).exists() {
+        eprintln!("skipped: there is no {program}");
+        return None;
+    }
+    let mut peer = Peers::start(Command::new(program).args(args));
+    let mut line = String::new();
+    BufReader::new(peer.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n", "{program}");
+    Some(peer)
+}
+
+#[tokio::test]
+async fn programs_of_the_distribution_reach_level_2() {
+    if !randomised() {
+        return eprintln!("skipped: address randomisation is off");
+    }
+    let attestor = start(config(), &[]);
+    let modules = "import ssl, asyncio, json, sys; print('ready', flush=True); sys.stdin.read()";
+    let perl = "use POSIX; use Socket; $| = 1; print \"ready\\n\"; <STDIN>";
+    for (program, args) in [
+        ("/bin/bash", &["-c", "echo ready; read x"][..]),
+        ("/usr/bin/python3", &["-c", modules]),
+        ("/usr/bin/perl", &["-e", perl]),
+    ] {
+        let Some(peer) = ready(program, args) else { continue };
+        let seen = attest(&attestor, peer.pid()).await.unwrap();
+        assert_eq!(seen.assurance, Assurance::Image, "{program}: {:?}", seen.caller.shortfalls);
+    }
+}
+
+#[tokio::test]
+async fn a_callback_that_is_compiled_while_it_runs_is_let_pass_by_name_only() {
+    if !randomised() {
+        return eprintln!("skipped: address randomisation is off");
+    }
+    let callback = "import ctypes, sys; call = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 1); \
+                    print('ready', flush=True); sys.stdin.read()";
+    let Some(peer) = ready("/usr/bin/python3", &["-c", callback]) else { return };
+    let seen = attest(&start(config(), &[]), peer.pid()).await.unwrap();
+    let why = missed(&seen.caller, Assurance::Image);
+    assert!(why.contains("executable memory that no file backs"), "{why}");
+    assert_eq!(
+        (seen.assurance, seen.assurance_with_jit),
+        (Assurance::Executable, Assurance::Image)
+    );
+}
+
 /// A library in a directory that anybody may write, loaded before all others.
 fn preloaded(dir: &Path) -> (Peers, PathBuf) {
     let libm = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -96,7 +145,7 @@ async fn a_library_that_others_could_have_written_counts_only_where_it_is_listed
 
     // Replaced by an upgrade: what is mapped is what it was.
     std::fs::remove_file(&copy).unwrap();
-    let seen = attest(&attestor, peer.pid()).await.unwrap();
+    let seen = attest(&start(config(), &[]), peer.pid()).await.unwrap();
     let why = missed(&seen.caller, Assurance::Image);
     assert!(!root || why.contains("link count 0"), "{why}");
     let listed = attest(&start(listing, &[]), peer.pid()).await.unwrap();
