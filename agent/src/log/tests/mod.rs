@@ -79,8 +79,16 @@ fn started() -> Event {
     }
 }
 
+/// A child that another test has just forked has the lock too, until it executes
+/// its program.
 fn open_log(dir: &Path) -> (Log, Folded) {
-    Log::open(dir, Clock::system(), None, LARGE).unwrap()
+    for _ in 0..500 {
+        match Log::open(dir, Clock::system(), None, LARGE) {
+            Err(LogError::InUse { .. }) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("somebody else has the log open");
 }
 
 fn sealer() -> Sealer {
