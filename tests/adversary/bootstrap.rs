@@ -164,7 +164,7 @@ fn a_sender_that_is_forged_in_a_namespace_reaches_no_level() {
     let words = ["forge", &socket(&stage), "db/orders", &bin(&stage, "packets")];
     let out = unshare.args(["-Urpf", &bin(&stage, "others")]).args(words).run();
     assert!(out.stdout.contains("FORGED\n") && !out.stdout.contains("NOT FORGED"), "{out}");
-    stage.refuses(&out.stdout);
+    stage.refuses_because(&out.stdout, "a pid namespace that another user namespace owns");
     twin(&stage);
 }
 

@@ -37,7 +37,7 @@ fn a_build_that_is_shipped_cannot_leave_a_check_out() {
     needs_root!();
     let stage = Stage::with(Setup::host().env("JSI_MUTANT", "sender,own-view-of-path,challenge"));
     let out = stage.run(&stage.trusted(), "hand-to-child", &[&stage.hostile()]);
-    stage.refuses(&out.stdout);
+    stage.refuses_because(&out.stdout, "which is not the peer");
     stage.serves_the_twin();
 }
 
@@ -70,6 +70,6 @@ fn a_build_that_can_leave_checks_out_says_so_wherever_one_looks() {
     let said = stage.host.world.said();
     assert!(said.contains("THIS BUILD DISABLES CHECKS (none now)"), "{said}");
     let out = stage.run(&stage.trusted(), "hand-to-child", &[&stage.hostile()]);
-    stage.refuses(&out.stdout);
+    stage.refuses_because(&out.stdout, "which is not the peer");
     stage.serves_the_twin();
 }

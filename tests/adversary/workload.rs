@@ -243,7 +243,8 @@ fn a_container_or_pod_that_a_uid_named_itself_is_not_believed() {
     let real = cgroups.make(&name);
     cgroups.delegate("own.slice");
     let forged = cgroups.delegate(&format!("own.slice/{name}"));
-    stage.refuses(&within(&stage, &forged, "get", &[]).run().stdout);
+    let said = within(&stage, &forged, "get", &[]).run().stdout;
+    stage.refuses_because(&said, "no permit applies");
     stage.served(&within(&stage, &real, "get", &[]).run());
     let granted = stage.host.await_record("granted", "db/orders").to_string();
     assert!(granted.contains(ID) && granted.contains("docker"), "{granted}");
@@ -257,7 +258,8 @@ fn an_abstract_name_like_systemds_makes_nobody_a_unit() {
     let stage = for_a_unit(&|setup| setup);
     let name =
         |number: u32| format!("{:08x}{number:08x}/unit/web.service/db-orders", std::process::id());
-    stage.refuses(&plain(&stage, "get-as", &[&name(1)]).stdout);
+    let said = plain(&stage, "get-as", &[&name(1)]).stdout;
+    stage.refuses_because(&said, "no permit applies");
     let mut cgroups = Cgroups::new();
     let unit = cgroups.make("web.service");
     stage.served(&within(&stage, &unit, "get-as", &[&name(2)]).run());

@@ -118,20 +118,6 @@ impl Stage {
         self.host.admin(["reload"]).run().succeeded();
     }
 
-    /// Nothing was delivered, and the log says that somebody was refused.
-    #[track_caller]
-    pub fn refuses(&self, output: &str) {
-        self.not_delivered(output);
-        let why = crate::until("the refusal is in the log", Duration::from_secs(10), || {
-            let records = self.host.records();
-            let found = |kind| crate::find(&records, kind, "");
-            found("refused").or_else(|| found("denied"))
-        });
-        println!("refused: {}", why["reason"]);
-        let granted = crate::find(&self.host.records(), "granted", "");
-        assert!(granted.is_none(), "granted: {granted:?}");
-    }
-
     #[track_caller]
     fn not_delivered(&self, output: &str) {
         assert!(!output.contains(&self.secret), "delivered:\n{output}");
