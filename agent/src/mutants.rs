@@ -143,6 +143,8 @@ checks! {
     RunOfRoot = "run-of-root",
     /// A process that moves among cgroups is looked at anew.
     CgroupMove = "cgroup-move",
+    /// Level 4 needs fs-verity, IMA or a label that root has listed.
+    Enforced = "enforced",
     /// An advisory agent gives level 1 at most.
     AdvisoryCap = "advisory-cap",
     /// Caller and requester are looked at once more before a delivery.

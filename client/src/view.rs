@@ -192,6 +192,7 @@ pub(crate) fn process(process: &Process) -> Value {
             "device": exe.device,
             "inode": exe.inode,
             "verity": exe.verity,
+            "ima": exe.ima,
         })),
         "tty": process.tty,
         "session": process.session,
@@ -272,6 +273,8 @@ fn process_pairs(process: &Process) -> Vec<(&'static str, String)> {
         let deleted = if exe.links == 0 { " (deleted)" } else { "" };
         pairs.push(("exe", format!("{}{deleted}", exe.path)));
         pairs.push(("digest", exe.digest.clone()));
+        pairs.push(("verity", exe.verity.clone()));
+        pairs.push(("ima", exe.ima.clone()));
         pairs.push(("file", format!("mode {:04o}, owner uid {}", exe.mode, exe.owner_uid)));
     }
     pairs.extend([

@@ -8,6 +8,7 @@ mod broker_fd;
 mod completions;
 mod delivery;
 mod doctor;
+mod enforced;
 mod files;
 mod first_hour;
 mod identities;

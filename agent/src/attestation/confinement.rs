@@ -54,7 +54,7 @@ impl Surroundings {
 
     /// The label that its LSM gives it: SELinux's context, AppArmor's profile with
     /// its mode behind (`name (enforce)`), Smack's label.
-    fn label(&self, pid: u32) -> Fact<String> {
+    pub(super) fn label(&self, pid: u32) -> Fact<String> {
         let Some(label) = self.label else { return Fact::Absent };
         let at = format!("/proc/{pid}/attr/{label}");
         match std::fs::read(&at) {

@@ -3,6 +3,8 @@
 //! Looking at it asks no file system, so that a FUSE server cannot hold up the
 //! attestor; reading it happens in the [pool](super::pool) and within limits.
 
+use super::contents::Contents;
+use super::enforced::read_ima;
 use super::process::{NamespaceId, owner_of_namespace};
 use super::{Digest, Executable};
 use crate::mutants::{Check, on};
@@ -94,6 +96,11 @@ impl Look {
         Self { pid, file, link, stat }
     }
 
+    /// fs-verity keeps its bytes as they are.
+    pub(super) fn is_kept(&self) -> bool {
+        self.stat.verity
+    }
+
     pub(super) fn key(&self) -> Key {
         (self.stat, self.link.clone())
     }
@@ -111,6 +118,7 @@ impl Look {
             sealed: known.sealed,
             size: self.stat.size,
             verity: known.verity,
+            ima: known.ima,
         };
         Measured { exe, number }
     }
@@ -132,17 +140,27 @@ pub(super) struct Known {
     verity: Option<String>,
     /// Nobody could change it, from before it was read.
     sealed: bool,
+    ima: Option<String>,
     /// `None`: it cannot be mapped, so nobody runs it.
     number: Option<MappedFile>,
 }
 
 impl Known {
     fn read(file: &File, limits: HashLimits, what: &dyn std::fmt::Display) -> Result<Self, String> {
+        Self::with(file, image::verity_digest(file), |_| sha256(file, limits, what))
+    }
+
+    fn with(
+        file: &File,
+        verity: Option<String>,
+        digest: impl FnOnce(Option<&str>) -> Result<Digest, String>,
+    ) -> Result<Self, String> {
         // Before it is read: what is sealed by then is not written meanwhile.
         let sealed = is_sealed(file);
-        let digest = sha256(file, limits, what)?;
+        let digest = digest(verity.as_deref())?;
         let number = mappings::number_of(file).ok();
-        Ok(Self { digest, verity: image::verity_digest(file), sealed, number })
+        let ima = image::ima_value(file).and_then(|value| read_ima(&value));
+        Ok(Self { digest, verity, sealed, ima, number })
     }
 }
 
@@ -164,6 +182,7 @@ pub(super) struct Measured {
 /// Digests of files, kept by device, inode, mount, size, mtime and ctime.
 pub(super) struct Digests {
     cache: Mutex<HashMap<FileStat, Known>>,
+    contents: Contents,
     own_user_namespace: NamespaceId,
     /// Device of the kernel's own tmpfs, which is mounted nowhere.
     memfd_device: Option<u64>,
@@ -174,7 +193,12 @@ impl Digests {
         let memfd = nix::sys::memfd::memfd_create(c"jsi", nix::sys::memfd::MFdFlags::MFD_CLOEXEC);
         let memfd_device =
             memfd.ok().and_then(|memfd| image::stat(memfd).ok()).map(|stat| stat.device);
-        Self { cache: Mutex::default(), own_user_namespace, memfd_device }
+        Self {
+            cache: Mutex::default(),
+            contents: Contents::default(),
+            own_user_namespace,
+            memfd_device,
+        }
     }
 
     /// The answer, where it takes no reading; `None`: ask [`read`](Self::read).
@@ -243,7 +267,9 @@ impl Digests {
             .custom_flags(libc::O_NONBLOCK)
             .open(format!("/proc/self/fd/{}", look.file.as_fd().as_raw_fd()))
             .map_err(failed)?;
-        let known = Known::read(&file, limits, &what())?;
+        let known = Known::with(&file, image::verity_digest(&file), |verity| {
+            self.contents.digest(verity, || sha256(&file, limits, &what()))
+        })?;
         let after = image::stat(&file).map_err(failed)?;
         // Losing a link (an upgrade under way) changes ctime but no byte.
         let unlinked = FileStat { links: after.links, ctime: after.ctime, ..look.stat };

@@ -1,5 +1,6 @@
 //! Facts of one process, and the level of assurance that they reach.
 
+use super::enforced::{Evidence, Kernel, Listed, enforced};
 use super::generation::Stat;
 use super::mapped::Mapped;
 use super::process::{NamespaceId, Status, owner_of_namespace};
@@ -25,6 +26,8 @@ pub(super) struct Reading<'a> {
     /// Why the agent is advisory; empty: it is not.
     pub(super) advisory: &'a [String],
     pub(super) own_user_namespace: NamespaceId,
+    /// What level 4 is decided by: its label, the kernel, and what root has listed.
+    pub(super) enforcing: (&'a Fact<String>, &'a Kernel, &'a Listed),
 }
 
 /// How a process is fenced in, as far as its status does not say it.
@@ -105,15 +108,34 @@ impl Reading<'_> {
                 if let Some(reason) = tampering {
                     miss(Assurance::Isolated, reason);
                 }
+                let enforced = self.enforced();
+                if let Err(reason) = &enforced {
+                    miss(Assurance::Enforced, reason);
+                }
                 if missed.is_empty() && altered.is_empty() && self.advisory.is_empty() {
-                    let isolated = tampering.is_none();
-                    with_jit = if isolated { Assurance::Isolated } else { Assurance::Image };
+                    with_jit = match (tampering, enforced) {
+                        (Some(_), _) => Assurance::Image,
+                        (None, Err(_)) => Assurance::Isolated,
+                        (None, Ok(())) => Assurance::Enforced,
+                    };
                     most = if jit.is_none() { with_jit } else { most };
                 }
             }
         }
-        miss(Assurance::Enforced, "this version does not ask fs-verity, IMA or an LSM");
         (Reached { assurance: most, with_jit }, shortfalls)
+    }
+
+    /// Whether the kernel enforces what it runs.
+    fn enforced(&self) -> Result<(), String> {
+        let exe = self.exe.known();
+        let (label, kernel, listed) = self.enforcing;
+        let seen = Evidence {
+            verity: exe.and_then(|exe| exe.verity.as_deref()),
+            ima: exe.and_then(|exe| exe.ima.as_deref()),
+            unverified: self.mapped.unverified.as_deref(),
+            label,
+        };
+        enforced(&seen, kernel, listed)
     }
 
     /// Why level 1 is not reached; empty: it is.
@@ -182,6 +204,7 @@ mod tests {
     use crate::attestation::confinement::Surroundings;
     use crate::attestation::process::own_user_namespace;
     use crate::attestation::workload::Machine;
+    use std::sync::OnceLock;
 
     fn exe(links: u64) -> Fact<Executable> {
         Fact::Known(Executable {
@@ -195,6 +218,7 @@ mod tests {
             sealed: false,
             size: 3,
             verity: None,
+            ima: None,
         })
     }
 
@@ -230,7 +254,21 @@ mod tests {
             found,
             advisory,
             own_user_namespace: own_user_namespace().unwrap(),
+            enforcing: (&LABEL, kernel(), listed()),
         }
+    }
+
+    static LABEL: Fact<String> = Fact::Absent;
+
+    /// One that enforces all that it is asked to.
+    fn kernel() -> &'static Kernel {
+        static KERNEL: OnceLock<Kernel> = OnceLock::new();
+        KERNEL.get_or_init(|| Kernel { ima: Ok(()), lsm: Ok(()) })
+    }
+
+    fn listed() -> &'static Listed {
+        static LISTED: OnceLock<Listed> = OnceLock::new();
+        LISTED.get_or_init(|| Listed { labels: [].into(), ima: true })
     }
 
     /// With and without its JIT, and the reasons for the levels that it misses.
@@ -238,6 +276,7 @@ mod tests {
         mapped: &Mapped,
         found: Found<'_>,
         advisory: &[String],
+        ima: Option<&str>,
     ) -> ((u8, u8), Vec<(u8, String)>) {
         let pid = std::process::id();
         let mut stat = Stat::parse(&std::fs::read("/proc/self/stat").unwrap()).unwrap();
@@ -245,7 +284,10 @@ mod tests {
         stat.env_end = 0x5555_0000;
         stat.generation.start_stack = 0x5554_0000;
         let status = Status::read(pid).unwrap();
-        let exe = exe(1);
+        let mut exe = exe(1);
+        if let Fact::Known(exe) = &mut exe {
+            exe.ima = ima.map(str::to_owned);
+        }
         let (reached, missed) = read(pid, &stat, &status, &exe, mapped, found, advisory).levels();
         let missed = missed.into_iter().map(|one| (one.level.level(), one.reason)).collect();
         ((reached.assurance.level(), reached.with_jit.level()), missed)
@@ -270,10 +312,34 @@ mod tests {
             (&clean, closed, &user, (1, 1), 2, "advisory"),
             (&jit, open, &user, (1, 1), 3, "tampering"),
         ] {
-            let (got, missed) = levels(mapped, found, advisory);
+            let (got, missed) = levels(mapped, found, advisory, None);
             assert_eq!(got, reached, "{reason}: {missed:?}");
             let said = |(at, why): &(u8, String)| *at == level && why.contains(reason);
             assert!(missed.iter().any(said), "{reason}: {missed:?}");
+        }
+    }
+
+    /// What the kernel enforces counts for nothing where a lower level is missed.
+    #[test]
+    fn level_4_needs_all_the_levels_below_it() {
+        let clean = Mapped::default();
+        let altered = Mapped { altered: vec!["a".into()], ..Mapped::default() };
+        let foreign = Mapped { foreign: Some("foreign".into()), ..Mapped::default() };
+        let jit = Mapped { jit: Some("jit".into()), ..Mapped::default() };
+        let (open, closed) = (Found::Calling(Some("tampering")), Found::Calling(None));
+        let user = ["advisory".to_owned()];
+        for (mapped, found, advisory, reached) in [
+            (&clean, closed, &[][..], (4, 4)),
+            (&jit, closed, &[], (1, 4)),
+            (&clean, open, &[], (2, 2)),
+            (&altered, closed, &[], (1, 1)),
+            (&foreign, closed, &[], (0, 0)),
+            (&clean, Found::Above, &[], (1, 1)),
+            (&clean, closed, &user, (1, 1)),
+        ] {
+            let (got, missed) = levels(mapped, found, advisory, Some("signature"));
+            assert_eq!(got, reached, "{missed:?}");
+            assert!(missed.iter().all(|(level, _)| *level != 4), "{missed:?}");
         }
     }
 

@@ -206,6 +206,7 @@ mod tests {
             sealed: false,
             size: 3,
             verity: None,
+            ima: None,
         }
     }
 

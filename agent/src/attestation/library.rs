@@ -36,7 +36,10 @@ pub(super) struct Mine<'a> {
 
 /// What comes of it.
 pub(super) enum Verdict {
-    Passes,
+    /// Whether fs-verity keeps it as it is.
+    Passes {
+        kept: bool,
+    },
     Fails(String),
     /// Only if its digest is listed; why it does not pass by itself.
     Read(Box<Look>, String),
@@ -69,14 +72,20 @@ impl Libraries {
         if let Some(why) = never(digests, mine.uid, &stat) {
             return Verdict::Fails(format!("{said} {why}"));
         }
-        let Some(why) = self.by_itself(mine.pid, path, &stat) else { return Verdict::Passes };
+        let Some(why) = self.by_itself(mine.pid, path, &stat) else {
+            return Verdict::Passes { kept: stat.verity };
+        };
         let why = format!("{said} {why}");
         let exe = &mine.exe.exe;
         if (stat.device, stat.inode) == (exe.device, exe.inode) {
             // Its digest is known.
             let listed =
                 mine.rules.listed.contains(&exe.digest.0) || mine.rules.clients.is_genuine(exe);
-            return if listed { Verdict::Passes } else { Verdict::Fails(why) };
+            return if listed {
+                Verdict::Passes { kept: stat.verity }
+            } else {
+                Verdict::Fails(why)
+            };
         }
         if mine.rules.listed.is_empty() {
             return Verdict::Fails(why);

@@ -35,12 +35,18 @@ pub(super) struct Mapped {
     pub(super) altered: Vec<String>,
     /// It runs memory that no file backs.
     pub(super) jit: Option<String>,
+    /// The first file that it runs and that fs-verity does not keep as it is.
+    pub(super) unverified: Option<String>,
 }
 
 impl Mapped {
     /// It could not be looked at, and why.
     pub(super) fn unseen(why: &str) -> Self {
         Self { altered: vec![why.to_owned()], ..Self::default() }
+    }
+
+    fn unverify(&mut self, name: &[u8]) {
+        self.unverified.get_or_insert_with(|| words(name));
     }
 
     fn alter(&mut self, why: String) {
@@ -176,9 +182,13 @@ impl Inspector {
             judged.push(number);
             let mine = Mine { pid: held.pid, uid: held.uid, exe, rules };
             match self.libraries.judge(&self.digests, &mine, mapping, name) {
-                Verdict::Passes => {}
+                Verdict::Passes { kept: true } => {}
+                Verdict::Passes { kept: false } => verdict.unverify(name),
                 Verdict::Fails(why) => verdict.alter(why),
                 Verdict::Read(look, why) => {
+                    if !look.is_kept() {
+                        verdict.unverify(name);
+                    }
                     if let Some(why) = self.unlisted(look, why, rules, learned)? {
                         verdict.alter(why);
                     }

@@ -10,6 +10,8 @@ mod binding;
 mod cgroup;
 mod client;
 mod confinement;
+mod contents;
+mod enforced;
 mod executable;
 mod facts;
 mod generation;
@@ -126,6 +128,8 @@ pub struct Executable {
     pub size: u64,
     /// fs-verity digest, hex with its algorithm in front (`sha256:…`), where there is one.
     pub verity: Option<String>,
+    /// What its `security.ima` says: `signature`, or a hash as `sha256:…`.
+    pub ima: Option<String>,
 }
 
 /// How sure the agent is of a process. Ordered.

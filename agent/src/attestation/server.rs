@@ -2,6 +2,7 @@
 
 use super::ancestry::{MAX_ANCESTORS, Step, parent, refused};
 use super::confinement::Surroundings;
+use super::enforced::{Kernel, Listed};
 use super::executable::{Digests, HashLimits, Key, Look, Measured, NoLook, SharedDigests};
 use super::facts::Fence;
 use super::generation::{Generation, Stat};
@@ -41,6 +42,7 @@ pub(super) struct Server {
     pub(super) own_user_namespace: NamespaceId,
     ancestors: Mutex<HashMap<u32, Kept>>,
     serial: AtomicU64,
+    kernel: Mutex<Option<(Instant, Arc<Kernel>)>>,
 }
 
 /// What configuration says.
@@ -51,6 +53,8 @@ pub(super) struct Rules {
     pub(super) surroundings: Surroundings,
     /// Uids under which nothing but one service runs.
     pub(super) isolated: BTreeSet<u32>,
+    /// What root says of level 4.
+    pub(super) enforced: Listed,
     /// Digests of files that count at level 2 though they are not root's.
     pub(super) listed: BTreeSet<[u8; 32]>,
 }
@@ -140,6 +144,7 @@ impl Server {
             own_user_namespace,
             ancestors: Mutex::default(),
             serial: AtomicU64::new(0),
+            kernel: Mutex::default(),
         })
     }
 
@@ -166,6 +171,19 @@ impl Server {
                 let _ = self.pool.submit(look, uid, Box::new(|_| ()));
             }
             next = step.parent();
+        }
+    }
+
+    /// What the kernel enforces, as it was within the last second.
+    pub(super) fn kernel(&self) -> Arc<Kernel> {
+        let mut kept = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((at, kernel)) if at.elapsed() <= AROUND_FRESH => Arc::clone(kernel),
+            _ => {
+                let kernel = Arc::new(Kernel::read());
+                *kept = Some((Instant::now(), Arc::clone(&kernel)));
+                kernel
+            }
         }
     }
 
@@ -438,6 +456,7 @@ fn rules(config: &Config, advisory: Vec<String>) -> Rules {
         machine: Machine::read(),
         surroundings: Surroundings::read(),
         isolated: config.isolated_uids.clone(),
+        enforced: Listed { labels: config.enforced_labels.clone(), ima: config.enforced_ima },
         listed: config.listed_libraries.clone(),
     }
 }

@@ -28,8 +28,12 @@ impl Server {
         let stat = held.check()?;
         let status = held.status()?;
         let (Some(exe), true) = (exe, reached != Reached::NOTHING) else { return Ok(()) };
-        let (now, missed) =
-            self.reading(held, &exe, (&stat, &status, &mapped), &rules, |reading| reading.levels());
+        let label = match reached.with_jit {
+            Assurance::Enforced => rules.surroundings.label(held.pid),
+            _ => Fact::Absent,
+        };
+        let seen = (&stat, &status, &mapped, &label);
+        let (now, missed) = self.reading(held, &exe, seen, &rules, |reading| reading.levels());
         let kept = now.assurance >= reached.assurance && now.with_jit >= reached.with_jit;
         if kept || !on(Check::LevelKept) {
             return Ok(());
@@ -58,6 +62,7 @@ impl Server {
             found: Found::Above,
             advisory: &[],
             own_user_namespace: self.own_user_namespace,
+            enforcing: (&seen.fence.lsm, &self.kernel(), &rules.enforced),
         };
         reading.judge(rules.machine.workload(pid), seen.fence.clone())
     }
@@ -71,9 +76,8 @@ impl Server {
         rules: &Rules,
     ) -> ProcessFacts {
         let (workload, fence) = (rules.machine.workload(held.pid), seen.fence.clone());
-        self.reading(held, exe, (stat, &seen.status, &seen.mapped), rules, |reading| {
-            reading.judge(workload, fence)
-        })
+        let seen = (stat, &seen.status, &seen.mapped, &seen.fence.lsm);
+        self.reading(held, exe, seen, rules, |reading| reading.judge(workload, fence))
     }
 
     /// What was read of a held image that calls.
@@ -81,7 +85,7 @@ impl Server {
         &self,
         held: &Held,
         exe: &Fact<Measured>,
-        (stat, status, mapped): (&Stat, &Status, &Mapped),
+        (stat, status, mapped, label): (&Stat, &Status, &Mapped, &Fact<String>),
         rules: &Rules,
         then: impl FnOnce(Reading<'_>) -> T,
     ) -> T {
@@ -99,6 +103,7 @@ impl Server {
             found: Found::Calling(tampering.as_deref()),
             advisory: if on(Check::AdvisoryCap) { &rules.advisory } else { &[] },
             own_user_namespace: self.own_user_namespace,
+            enforcing: (label, &self.kernel(), &rules.enforced),
         })
     }
 

@@ -41,7 +41,7 @@ A case supposes a request and says what is to come of it; no agent is needed:
   # because = \"…\"                      # for a denial: a part of its reason
 
 Facts: credential action scope delivery binding ttl at admin_socket advisory via
-target target_digest uid gid groups exe digest verity exe_owner tty session unit
+target target_digest uid gid groups exe digest verity ima exe_owner tty session unit
 container cgroup invocation container_runtime pod lsm seccomp no_new_privs
 host_namespaces (those of mnt, pid, user, net that are the host's) assurance
 assurance_with_jit unreadable caller. What is left out: uid 1000, gid as uid,

@@ -64,6 +64,10 @@ pub struct Config {
     pub enrolled_clients: Vec<PathBuf>,
     /// Uids of which nothing else runs: level 3.
     pub isolated_uids: BTreeSet<u32>,
+    /// LSM labels that root vouches for at level 4.
+    pub enforced_labels: BTreeSet<String>,
+    /// Root says that IMA appraises what is executed and mapped, by signature.
+    pub enforced_ima: bool,
     /// SHA-256 of mapped files that count at level 2 though root does not own them.
     pub listed_libraries: BTreeSet<[u8; 32]>,
     /// gRPC reflection.

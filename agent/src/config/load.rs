@@ -190,6 +190,8 @@ impl Place<'_> {
                 (None, Mode::Host) => Vec::new(),
             },
             isolated_uids: self.isolated_uids(raw.isolated_uids.as_ref(), file_owner)?,
+            enforced_labels: self.enforced_labels(raw.enforced_labels.as_ref(), file_owner)?,
+            enforced_ima: self.enforced_ima(raw.enforced_ima.as_ref(), file_owner)?,
             listed_libraries: self.listed_libraries(raw.listed_libraries.as_ref(), file_owner)?,
             reflection: raw.reflection.unwrap_or(false),
             stop_timeout: raw.stop_timeout.map_or(STOP_TIMEOUT, |span| span.0),
@@ -268,6 +270,54 @@ impl Place<'_> {
             );
         }
         Ok(uids.get_ref().iter().copied().collect())
+    }
+
+    fn enforced_labels(
+        &self,
+        labels: Option<&Spanned<Vec<String>>>,
+        file_owner: Option<u32>,
+    ) -> Result<BTreeSet<String>, ConfigError> {
+        let Some(labels) = labels else { return Ok(BTreeSet::new()) };
+        if !labels.get_ref().is_empty() {
+            self.by_root(labels, "enforced_labels", file_owner)?;
+        }
+        if let Some(bad) =
+            labels.get_ref().iter().find(|label| label.trim() != *label || label.is_empty())
+        {
+            return Err(self.error(labels, format!("{bad:?} is no label; jsi whoami shows them")));
+        }
+        Ok(labels.get_ref().iter().cloned().collect())
+    }
+
+    fn enforced_ima(
+        &self,
+        given: Option<&Spanned<bool>>,
+        file_owner: Option<u32>,
+    ) -> Result<bool, ConfigError> {
+        let Some(given) = given else { return Ok(false) };
+        if *given.get_ref() {
+            self.by_root(given, "enforced_ima", file_owner)?;
+        }
+        Ok(*given.get_ref())
+    }
+
+    /// What raises assurance to level 4 counts only in a file that root owns.
+    fn by_root<T>(
+        &self,
+        given: &Spanned<T>,
+        key: &str,
+        file_owner: Option<u32>,
+    ) -> Result<(), ConfigError> {
+        if file_owner == Some(0) {
+            return Ok(());
+        }
+        let owner = file_owner.unwrap_or(self.env.euid);
+        Err(self.error(
+            given,
+            format!(
+                "{key} raises assurance to level 4, so it counts only in a file that root owns; this one belongs to uid {owner}"
+            ),
+        ))
     }
 
     fn listed_libraries(

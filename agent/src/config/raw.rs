@@ -40,6 +40,8 @@ pub(super) struct RawAgent {
     pub(super) genuine_clients: Option<Vec<AbsolutePath>>,
     pub(super) enrolled_clients: Option<Vec<AbsolutePath>>,
     pub(super) isolated_uids: Option<Spanned<Vec<u32>>>,
+    pub(super) enforced_labels: Option<Spanned<Vec<String>>>,
+    pub(super) enforced_ima: Option<Spanned<bool>>,
     pub(super) listed_libraries: Option<Spanned<Vec<String>>>,
     pub(super) reflection: Option<bool>,
     pub(super) stop_timeout: Option<Span>,

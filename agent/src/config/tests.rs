@@ -80,7 +80,8 @@ fn the_commented_example_is_a_valid_configuration_with_the_built_in_limits() {
     assert_eq!(orders.lifetimes.max_ttl, Duration::from_secs(8 * 3600));
 
     // What is commented out is valid too, but for what needs root or accounts.
-    let skip = ["user =", "admin_group", "isolated_uids", "listed_libraries", "rsa_bits"];
+    let skip =
+        ["user =", "admin_group", "isolated_uids", "listed_libraries", "enforced_", "rsa_bits"];
     let mut all = String::new();
     for line in text.lines() {
         let bare = line.strip_prefix("# ").filter(|bare| bare.contains(" = "));
@@ -277,6 +278,31 @@ fn listed_libraries_are_digests_in_a_file_that_root_owns() {
     let env = Environment { euid, ..home.env.clone() };
     let error = load_in(Some(&path), None, &env).unwrap_err().to_string();
     assert!(error.contains("only in a file that root owns"), "{error}");
+}
+
+#[test]
+fn what_gives_level_4_counts_only_in_a_file_that_root_owns() {
+    for text in ["enforced_labels = [\"psql_t\"]", "enforced_ima = true"] {
+        let home = Home::new();
+        let path = home.file(&format!("[agent]\n{text}\n"));
+        if nix::unistd::geteuid().is_root() {
+            let config = load_in(Some(&path), None, &home.env).unwrap();
+            assert!(config.enforced_ima != config.enforced_labels.contains("psql_t"));
+            std::os::unix::fs::chown(&path, Some(4711), None).unwrap();
+            std::os::unix::fs::chown(home.dir.path(), Some(4711), None).unwrap();
+        }
+        let owner = std::fs::metadata(&path).unwrap();
+        let euid = std::os::unix::fs::MetadataExt::uid(&owner);
+        let env = Environment { euid, ..home.env.clone() };
+        let error = load_in(Some(&path), None, &env).unwrap_err().to_string();
+        assert!(error.contains("only in a file that root owns"), "{error}");
+    }
+    let home = Home::new();
+    let path = home.file("[agent]\nenforced_labels = [\" psql_t\"]\n");
+    if nix::unistd::geteuid().is_root() {
+        let error = load_in(Some(&path), None, &home.env).unwrap_err().to_string();
+        assert!(error.contains("is no label"), "{error}");
+    }
 }
 
 #[test]

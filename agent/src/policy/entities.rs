@@ -144,7 +144,7 @@ fn process(process: &ProcessFacts) -> Result<Record, String> {
     if let Some(exe) = process.exe.known() {
         facts.insert("digest".to_owned(), text(&exe.digest.hex()));
         facts.insert("exe_owner".to_owned(), number(exe.owner_uid));
-        for (name, value) in [("exe", &exe.path), ("verity", &exe.verity)] {
+        for (name, value) in [("exe", &exe.path), ("verity", &exe.verity), ("ima", &exe.ima)] {
             if let Some(value) = value {
                 facts.insert(name.to_owned(), text(value));
             }

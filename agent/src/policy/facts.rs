@@ -70,7 +70,7 @@ fn of_process(process: &ProcessFacts) -> Vec<(&'static str, String)> {
     }
     let mut found = Vec::new();
     if let Some(why) = why(&process.exe) {
-        for attribute in ["exe", "digest", "verity", "exe_owner"] {
+        for attribute in ["exe", "digest", "verity", "ima", "exe_owner"] {
             found.push((attribute, why.clone()));
         }
     }

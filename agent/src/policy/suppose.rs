@@ -34,6 +34,8 @@ pub struct SupposedProcess {
     pub digest: Option<Digest>,
     /// Its fs-verity digest.
     pub verity: Option<String>,
+    /// What its `security.ima` says.
+    pub ima: Option<String>,
     /// Who owns it.
     pub exe_owner: u32,
     /// Controlling terminal.
@@ -154,6 +156,7 @@ impl Supposed {
             exe_owner: 0,
             digest: None,
             verity: None,
+            ima: None,
             unreadable: BTreeSet::new(),
             ..self.requester.clone()
         }
@@ -240,6 +243,7 @@ impl SupposedProcess {
             sealed: false,
             size: 0,
             verity: self.verity.clone(),
+            ima: self.ima.clone(),
         })
     }
 }

@@ -31,6 +31,7 @@ pub fn process(uid: u32, exe: &str) -> ProcessFacts {
             sealed: false,
             size: 3,
             verity: None,
+            ima: None,
         }),
         tty: Fact::Absent,
         session: 4711,

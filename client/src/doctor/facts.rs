@@ -169,6 +169,9 @@ pub(crate) struct Host {
     /// The kernel offers to suspend to disk.
     pub(crate) hibernation: bool,
     pub(crate) ima: bool,
+    /// The label that an LSM gives to programs, as it gives it to this one; empty:
+    /// there is no such LSM.
+    pub(crate) lsm: String,
     pub(crate) clock_source: String,
     /// What keeps the clock, by its traces in /run.
     pub(crate) time_daemon: String,

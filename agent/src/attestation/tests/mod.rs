@@ -97,6 +97,8 @@ fn config() -> Config {
         genuine_clients: vec![],
         enrolled_clients: vec![],
         isolated_uids: std::collections::BTreeSet::new(),
+        enforced_labels: std::collections::BTreeSet::new(),
+        enforced_ima: false,
         listed_libraries: std::collections::BTreeSet::new(),
         reflection: false,
         stop_timeout: Duration::from_secs(1),

@@ -183,6 +183,7 @@ fn process(facts: &ProcessFacts) -> v1::Process {
         device: exe.device,
         inode: exe.inode,
         verity: exe.verity.clone().unwrap_or_default(),
+        ima: exe.ima.clone().unwrap_or_default(),
     });
     let around = &facts.around;
     let seccomp = take(&around.seccomp, "seccomp", &mut unreadable).map(|mode| mode.name());

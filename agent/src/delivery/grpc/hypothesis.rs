@@ -102,6 +102,7 @@ fn process(whose: &str, given: v1::Process) -> Result<SupposedProcess, Failure> 
         exe: fact("exe.path", exe.path)?,
         digest,
         verity: fact("exe.verity", exe.verity)?,
+        ima: fact("exe.ima", exe.ima)?,
         exe_owner: exe.owner_uid,
         tty: fact("tty", given.tty)?,
         session: given.session,

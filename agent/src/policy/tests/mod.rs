@@ -95,6 +95,7 @@ fn requests_and_entities_are_as_the_schema_says() {
     around.namespaces = Fact::Known(Namespaces { mnt: 4_026_531_841, ..Namespaces::default() });
     if let Fact::Known(exe) = &mut full.exe {
         exe.verity = Some("sha256:00".into());
+        exe.ima = Some("signature".into());
     }
     for action in Action::ALL {
         let mut ask = Ask {

@@ -10,6 +10,10 @@ use std::path::Path;
 
 /// `STATX_MNT_ID_UNIQUE` (Linux 6.8): a mount ID that is never reused.
 const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+/// `STATX_ATTR_VERITY` (Linux 5.5): fs-verity checks every page that is read.
+const STATX_ATTR_VERITY: u64 = 0x0010_0000;
+/// Bytes of `security.ima` that are looked at: a signature has some 500.
+const IMA_BYTES: usize = 4096;
 /// `STATX_MNT_ID` (Linux 5.8): the ID in mountinfo.
 const STATX_MNT_ID: u32 = 0x1000;
 
@@ -33,6 +37,8 @@ pub struct FileStat {
     pub mtime: (i64, u32),
     /// Last change of the inode: seconds, nanoseconds.
     pub ctime: (i64, u32),
+    /// fs-verity keeps its bytes as they are.
+    pub verity: bool,
     /// Mount, as mountinfo numbers it; 0: unknown.
     pub mount: u64,
     /// Mount, never reused; `None` before Linux 6.8.
@@ -55,6 +61,7 @@ pub fn stat(file: impl AsFd) -> io::Result<FileStat> {
         size: plain.stx_size,
         mtime: (plain.stx_mtime.tv_sec, plain.stx_mtime.tv_nsec),
         ctime: (plain.stx_ctime.tv_sec, plain.stx_ctime.tv_nsec),
+        verity: plain.stx_attributes & plain.stx_attributes_mask & STATX_ATTR_VERITY != 0,
         mount: if plain.stx_mask & STATX_MNT_ID != 0 { plain.stx_mnt_id } else { 0 },
         unique_mount: (unique.stx_mask & STATX_MNT_ID_UNIQUE != 0).then_some(unique.stx_mnt_id),
     })
@@ -144,6 +151,23 @@ pub fn verity_digest(file: impl AsFd) -> Option<String> {
     };
     let bytes = out.digest.get(..usize::from(out.size))?;
     Some(format!("{name}:{}", data_encoding::HEXLOWER.encode(bytes)))
+}
+
+/// The value of an open file's `security.ima`; `None` where it has none.
+pub fn ima_value(file: impl AsFd) -> Option<Vec<u8>> {
+    let mut value = vec![0_u8; IMA_BYTES];
+    // SAFETY: the name is a C string, `value` has the room that is named, and both
+    // outlive the call.
+    let len = unsafe {
+        libc::fgetxattr(
+            file.as_fd().as_raw_fd(),
+            c"security.ima".as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    value.truncate(usize::try_from(len).ok()?);
+    Some(value)
 }
 
 fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {

@@ -28,6 +28,10 @@ pub(super) fn gather() -> Host {
             &text("/sys/power/disk").unwrap_or_default(),
         ),
         ima: Path::new("/sys/kernel/security/ima").exists(),
+        lsm: text("/proc/self/attr/current")
+            .unwrap_or_default()
+            .trim_end_matches(['\0', '\n'])
+            .to_owned(),
         clock_source: text("/sys/devices/system/clocksource/clocksource0/current_clocksource")
             .unwrap_or_default(),
         time_daemon: DAEMONS

@@ -86,8 +86,37 @@ pub(in crate::doctor) fn judge(facts: &Facts) -> Vec<Finding> {
     } else {
         Finding::note(TOPIC, "ima", "no IMA: level 4 (enforced) cannot come from it")
     });
+    found.push(match facts.host.lsm.as_str() {
+        "" => Finding::note(
+            TOPIC,
+            "lsm",
+            "no LSM gives labels: level 4 (enforced) cannot come from one",
+        ),
+        label => Finding::ok(TOPIC, "lsm", format!("gives labels; this program's is {label:?}")),
+    });
+    found.push(level_4(facts));
     found.push(namespaces(facts.host.user_namespaces));
     found
+}
+
+/// Whether anything of the kernel's could give it.
+fn level_4(facts: &Facts) -> Finding {
+    let verity = facts.local.as_ref().and_then(|local| local.kernel.get("fs_verity"));
+    let ways = [
+        ("fs-verity", verity.is_some_and(|feature| feature.present)),
+        ("IMA", facts.host.ima),
+        ("an LSM", !facts.host.lsm.is_empty()),
+    ];
+    let there: Vec<&str> = ways.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    if there.is_empty() {
+        return Finding::note(
+            TOPIC,
+            "level 4",
+            "this kernel has neither fs-verity nor IMA nor an LSM: no program reaches it",
+        )
+        .mend("a kernel with one of them; until then demand level 3 at most");
+    }
+    Finding::ok(TOPIC, "level 4", format!("can come from {}", there.join(", ")))
 }
 
 fn version(release: &str) -> Finding {
@@ -178,5 +207,22 @@ mod tests {
         assert_eq!(namespaces(Some(true)).severity, Severity::Note);
         assert_eq!(namespaces(Some(false)).severity, Severity::Ok);
         assert_eq!(namespaces(None).severity, Severity::Ok);
+    }
+
+    #[test]
+    fn a_kernel_with_nothing_that_enforces_is_told_to_reach_no_level_4() {
+        let mut facts = Facts::recorded();
+        facts.host.ima = false;
+        facts.host.lsm = String::new();
+        if let Some(verity) = facts.local.as_mut().unwrap().kernel.get_mut("fs_verity") {
+            verity.present = false;
+        }
+        let none = level_4(&facts);
+        assert_eq!(none.severity, Severity::Note);
+        assert!(none.text.contains("neither fs-verity nor IMA nor an LSM"), "{none:?}");
+        facts.host.lsm = "unconfined".to_owned();
+        let some = level_4(&facts);
+        assert_eq!(some.severity, Severity::Ok);
+        assert!(some.text.contains("an LSM") && !some.text.contains("IMA"), "{some:?}");
     }
 }
