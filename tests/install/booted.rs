@@ -58,14 +58,19 @@ fn the_host_unit_serves_knows_units_and_is_exchanged_without_a_failed_request() 
     machine.does("systemctl is-active jsi-agent.socket jsi-agent-admin.socket");
     assert_eq!(machine.run("systemctl is-active jsi-agent.service").text.trim(), "inactive");
     let modes = machine.does("stat -c '%a %U:%G %n' /run/jsi /run/jsi/*");
-    let wanted = "755 root:root /run/jsi\n660 root:jsi /run/jsi/admin.sock\n666 root:root /run/jsi/agent.sock\n";
+    let wanted = "755 root:root /run/jsi\n660 root:jsi /run/jsi/admin.sock\n666 root:root /run/jsi/agent.sock\n666 root:root /run/jsi/bootstrap.sock\n";
     assert_eq!(modes, wanted);
 
     // The first request starts it; the unit of the one who asks is known.
     machine.does("systemctl start teller");
     let who = machine.does("cat /run/teller/who");
     let who: serde_json::Value = serde_json::from_str(&who).unwrap();
-    assert_eq!(who["attestation"]["requester"]["unit"], "teller.service", "{who}");
+    let requester = &who["attestation"]["requester"];
+    assert_eq!(requester["unit"], "teller.service", "{who}");
+    // systemd tells it to the unit itself in the environment, which is no evidence.
+    let run = machine.does("cat /run/teller/run");
+    assert_eq!(requester["invocation"], run.trim(), "{who}");
+    assert_eq!(requester["namespaces"]["host_mnt"], true, "the agent's own is another: {who}");
     assert_eq!(who["attestation"]["caller"]["exe"]["mode"], "2755", "{who}");
     assert_eq!(who["attestation"]["advisory"], false, "{who}");
     machine.does("systemctl is-active jsi-agent.service");
