@@ -15,6 +15,7 @@ mod load;
 mod raw;
 mod template;
 mod trust;
+mod vouched;
 
 pub use advisory::{advisory, opens_by_itself};
 pub use checked::{Config, CredentialConfig, Lifetimes, Limits, Mode, RunAs};
