@@ -4,7 +4,7 @@ use crate::attack::{Alter, Attack};
 use jsi_tests::{PEERS, Peer, Setup, Stage, needs_root, permit};
 
 /// Those that the table of mutants tries without the checks that they name.
-pub(crate) const ATTACKS: &[Attack] = &[HIDDEN, WITHOUT_GROUP, COPIED_CLIENT];
+pub(crate) const ATTACKS: &[Attack] = &[HIDDEN, WITHOUT_GROUP, COPIED_CLIENT, NOT_ENFORCED];
 
 /// A program that hides itself, but whose memory was opened before.
 const HIDDEN: Attack = Attack::new(
@@ -102,4 +102,35 @@ const COPIED_CLIENT: Attack = Attack::new(
 fn a_copied_client_vouches_for_no_target_at_level_three() {
     needs_root!();
     COPIED_CLIENT.is_refused();
+}
+
+/// Out of reach of its uid, but nothing that the kernel enforces.
+const NOT_ENFORCED: Attack = Attack::new(
+    "an_isolated_program_that_no_kernel_enforces_gives_no_level_four",
+    &["enforced"],
+    "its executable has no fs-verity digest",
+    |stage| asks(stage, PEERS[1]),
+)
+.on(|alter| {
+    let uids = format!("{:?}", PEERS.map(|peer| peer.uid));
+    Stage::installed(alter(Setup::host().agent("isolated_uids", &uids)), |world| {
+        world.compile("mapped.c", "mapped");
+        let at = |peer: Peer, level: &str| {
+            permit(peer.uid, "db/orders", &world.bin("mapped"))
+                .replace("context.assurance >= 1", &format!("context.assurance >= {level}"))
+        };
+        world.write_policy("orders", &(at(PEERS[0], "3") + &at(PEERS[1], "4")));
+    })
+})
+.twin(|stage| assert!(asks(stage, PEERS[0]).contains(&stage.secret), "level 3 is served"));
+
+fn asks(stage: &Stage, peer: Peer) -> String {
+    let program = stage.host.program(peer, stage.host.world.bin("mapped"));
+    program.args(["get", &stage.socket(), "db/orders"]).run().stdout
+}
+
+#[test]
+fn an_isolated_program_that_no_kernel_enforces_gives_no_level_four() {
+    needs_root!();
+    NOT_ENFORCED.is_refused();
 }
