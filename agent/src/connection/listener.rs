@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// Bytes of a path in `sockaddr_un`, without the NUL at its end (unix(7)).
@@ -104,6 +105,9 @@ pub struct SocketFile {
 /// (where the file system says so).
 type Identity = (u64, u64, Option<SystemTime>);
 
+/// The umask is the whole process's: two that bind must not restore each other's.
+static UMASK: Mutex<()> = Mutex::new(());
+
 /// Listens on `path`. The file has `mode` from the first moment, and `gid`, if
 /// one is named, before anybody can connect.
 ///
@@ -151,9 +155,13 @@ fn bind_as(
     // thread makes meanwhile stays usable.
     fchmod(&socket, Mode::from_bits_truncate(mode & 0o777))
         .map_err(io("set the mode of the socket for"))?;
-    let before = umask(Mode::from_bits_truncate(!mode & 0o666));
-    let bound = nix::sys::socket::bind(socket.as_raw_fd(), &address);
-    umask(before);
+    let bound = {
+        let _one_at_a_time = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = umask(Mode::from_bits_truncate(!mode & 0o666));
+        let bound = nix::sys::socket::bind(socket.as_raw_fd(), &address);
+        umask(before);
+        bound
+    };
     bound.map_err(io("bind a socket to"))?;
     let made = std::fs::symlink_metadata(path).map_err(failed("look at", path))?;
     let file = SocketFile { path: path.to_owned(), identity: identity(&made) };
