@@ -164,22 +164,19 @@ impl Inspector {
             verdict.alter(format!("its mappings could not be looked at: {error}"));
             Vec::new()
         });
-        let mut judged = Vec::new();
+        // Each by itself: numbers of maps are not unique on btrfs, so that two of
+        // the same number may be two files.
         for (mapping, name) in &listed {
-            let Some(number) = mapping.file else {
+            if mapping.file.is_none() {
                 let code = name != VDSO.as_bytes() && on(Check::AnonymousCode);
                 if code && verdict.jit.is_none() {
                     verdict.jit = Some(anonymous(mapping, name));
                 }
                 continue;
-            };
+            }
             if mapping.writable && on(Check::WritableCode) {
                 verdict.alter(format!("{} is mapped writable and executable", words(name)));
             }
-            if judged.contains(&number) {
-                continue;
-            }
-            judged.push(number);
             let mine = Mine { pid: held.pid, uid: held.uid, exe, rules };
             match self.libraries.judge(&self.digests, &mine, mapping, name) {
                 Verdict::Passes { kept: true } => {}

@@ -52,20 +52,20 @@ mod tests {
     fn the_nearest_file_above_is_found_up_to_home_and_not_through_open_directories() {
         let dir = tempfile::tempdir().unwrap();
         let at = |path: &str| dir.path().join(path);
-        fs::create_dir_all(at("home/work/app/src")).unwrap();
-        let search = |home: &str| find(&at("home/work/app/src"), Some(&at(home)));
+        fs::create_dir_all(at("home/code/app/src")).unwrap();
+        let search = |home: &str| find(&at("home/code/app/src"), Some(&at(home)));
         fs::write(at("jsi.toml"), "").unwrap();
         assert_eq!(search("home"), None); // above home
         assert_eq!(search("elsewhere"), Some(at("jsi.toml")));
         fs::write(at("home/jsi.toml"), "").unwrap();
         assert_eq!(search("home"), Some(at("home/jsi.toml")));
-        fs::write(at("home/work/jsi.toml"), "").unwrap();
-        assert_eq!(search("home"), Some(at("home/work/jsi.toml")));
+        fs::write(at("home/code/jsi.toml"), "").unwrap();
+        assert_eq!(search("home"), Some(at("home/code/jsi.toml")));
         for mode in [0o777, 0o1777] {
-            fs::set_permissions(at("home/work"), fs::Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(at("home/code"), fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(search("home"), None, "{mode:o}");
             // Where one stands, it is found: reading says what is wrong with it.
-            assert_eq!(find(&at("home/work"), None), Some(at("home/work/jsi.toml")));
+            assert_eq!(find(&at("home/code"), None), Some(at("home/code/jsi.toml")));
         }
     }
 
